@@ -1,0 +1,7 @@
+#include "base/error.h"
+
+namespace quire {
+
+void fail(const std::string& message) { throw Error(message); }
+
+}  // namespace quire

@@ -1,0 +1,115 @@
+#include "base/parallel.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <atomic>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "base/error.h"
+
+namespace quire {
+
+namespace {
+thread_local bool inside_pool = false;
+
+inline void pause_cpu() { __builtin_ia32_pause(); }
+}  // namespace
+
+struct ThreadPool::State {
+  std::vector<std::thread> workers;
+  // The job; written before `epoch` is raised, read after it is seen.
+  Call call = nullptr;
+  void* fn = nullptr;
+  int64_t n = 0, grain = 1;
+  std::atomic<int64_t> next{0};
+  std::atomic<int> running{0};
+  std::atomic<uint32_t> epoch{0};
+  std::atomic<bool> stop{false};
+  std::mutex error_mutex;
+  std::exception_ptr error;
+
+  void work() {
+    for (;;) {
+      const int64_t begin = next.fetch_add(grain, std::memory_order_relaxed);
+      if (begin >= n) return;
+      try {
+        call(fn, begin, std::min(begin + grain, n));
+      } catch (...) {
+        std::lock_guard lock(error_mutex);
+        if (!error) error = std::current_exception();
+        next.store(n, std::memory_order_relaxed);
+      }
+    }
+  }
+
+  void loop() {
+    inside_pool = true;
+    uint32_t seen = 0;
+    for (;;) {
+      // A decode step is hundreds of jobs of tens of microseconds: spin a little before sleeping.
+      for (int spin = 0; epoch.load(std::memory_order_acquire) == seen && spin < 4000; ++spin) pause_cpu();
+      epoch.wait(seen, std::memory_order_acquire);
+      seen = epoch.load(std::memory_order_acquire);
+      if (stop.load(std::memory_order_relaxed)) return;
+      work();
+      running.fetch_sub(1, std::memory_order_release);
+    }
+  }
+};
+
+ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>()) {
+  check(threads >= 1, "thread pool: {} threads asked for; at least 1 is needed", threads);
+  state_->workers.reserve(threads - 1);
+  for (int i = 1; i < threads; ++i) state_->workers.emplace_back([s = state_.get()] { s->loop(); });
+}
+
+ThreadPool::~ThreadPool() {
+  state_->stop = true;
+  state_->epoch.fetch_add(1, std::memory_order_release);
+  state_->epoch.notify_all();
+  for (std::thread& w : state_->workers) w.join();
+}
+
+int ThreadPool::threads() const { return static_cast<int>(state_->workers.size()) + 1; }
+
+void ThreadPool::run(int64_t n, int64_t grain, Call call, void* fn) {
+  if (n <= 0) return;
+  grain = std::max<int64_t>(grain, 1);
+  State& s = *state_;
+  if (inside_pool || s.workers.empty() || n <= grain) {
+    for (int64_t begin = 0; begin < n; begin += grain) call(fn, begin, std::min(begin + grain, n));
+    return;
+  }
+  s.call = call;
+  s.fn = fn;
+  s.n = n;
+  s.grain = grain;
+  s.error = nullptr;
+  s.next.store(0, std::memory_order_relaxed);
+  s.running.store(static_cast<int>(s.workers.size()), std::memory_order_relaxed);
+  s.epoch.fetch_add(1, std::memory_order_release);
+  s.epoch.notify_all();
+  inside_pool = true;
+  s.work();
+  inside_pool = false;
+  for (int spin = 0; s.running.load(std::memory_order_acquire) != 0; ++spin) {
+    if (spin < 20000) {
+      pause_cpu();
+    } else {
+      std::this_thread::yield();
+    }
+  }
+  if (s.error) std::rethrow_exception(s.error);
+}
+
+int hardware_threads() {
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof(set), &set) == 0) return std::max(1, CPU_COUNT(&set));
+  return std::max(1u, std::thread::hardware_concurrency());
+}
+
+}  // namespace quire

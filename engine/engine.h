@@ -1,0 +1,136 @@
+// Quire as a library: open a model, submit requests, step until they are done.
+//
+//   quire::EngineOptions options;
+//   options.model = "SmolLM2-135M-Instruct.Q4_1.gguf";
+//   options.scheme = "w8a8kv8";
+//   auto engine = quire::Engine::open(options);
+//   quire::Request request;
+//   request.prompt = engine->tokenizer().encode(engine->chat_prompt({{"user", "Hello!"}}));
+//   int64_t id = engine->submit(std::move(request));
+//   while (engine->busy()) for (const quire::Event& e : engine->step()) fwrite(e.text.data(), 1, e.text.size(), stdout);
+//
+// Not thread safe: one thread calls an Engine at a time. It never prints; errors are quire::Error.
+#pragma once
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/sink.h"
+#include "models/config.h"
+#include "models/tokenizer.h"
+#include "quant/scheme.h"
+
+namespace quire {
+
+class Checkpoint;
+
+struct EngineOptions {
+  std::string model;         // a .gguf file or a HuggingFace directory
+  std::string scheme;        // quant/scheme.h; empty: the model's own formats
+  std::string kv;            // cache alone ("kv4"); overrides the scheme's
+  int threads = 0;           // 0: all cores this process may use
+  int64_t context = 0;       // most tokens of one sequence; 0: the model's
+  int64_t memory_limit = 0;  // bytes for weights, scratch and cache together; 0: 90 % of what is free
+  int64_t cache_tokens = 0;  // tokens the cache holds; 0: what the context and the memory limit allow
+  int64_t max_batch = 16;    // sequences at once
+  int64_t chunk = 512;       // prompt tokens a step
+  Progress progress;
+  Log log;
+};
+
+struct SamplerOptions {
+  float temperature = 0.0f;  // 0: greedy
+  int32_t top_k = 0;         // 0: off
+  float top_p = 1.0f;
+  float min_p = 0.0f;
+  float repetition_penalty = 1.0f;  // over penalty_window last tokens, prompt included
+  float presence_penalty = 0.0f, frequency_penalty = 0.0f;  // over generated tokens
+  int32_t penalty_window = 64;
+  std::vector<std::pair<int32_t, float>> logit_bias;
+  uint64_t seed = 0;  // the same seed and inputs give the same tokens, whatever else is in the batch
+};
+
+struct TokenLogprob {
+  int32_t token;
+  float logprob;
+};
+
+struct Request {
+  std::vector<int32_t> prompt;  // at least one token
+  int64_t max_tokens = -1;      // -1: until the context is full
+  SamplerOptions sampler;
+  std::vector<std::string> stop;   // held back from the stream until they cannot match
+  bool ignore_eos = false;
+  int32_t top_logprobs = -1;       // >= 0: logprob of each token and this many alternatives
+  std::vector<int32_t> forced;     // take these tokens instead of sampling (scoring a given continuation)
+  // If set: called with the raw logits (V) after prompt position p, for every p >= logits_from.
+  std::function<void(int64_t position, std::span<const float> logits)> on_logits;
+  int64_t logits_from = 0;
+};
+
+enum class Finish : uint8_t { none, stop, length, cancelled, error };
+const char* to_string(Finish finish);
+
+struct GeneratedToken {
+  int32_t token;
+  float logprob = 0.0f;
+  std::vector<TokenLogprob> top;
+};
+
+struct Usage {
+  int64_t prompt_tokens = 0, cached_tokens = 0, generated_tokens = 0;
+  double prompt_seconds = 0.0, generation_seconds = 0.0;
+};
+
+struct Event {
+  int64_t request;
+  std::string text;  // whole UTF-8 sequences; a possible stop string is held back
+  std::vector<GeneratedToken> tokens;
+  Finish finish = Finish::none;
+  std::string error;  // with Finish::error: this request's, the others go on
+  Usage usage;        // with finish
+};
+
+struct Message {
+  std::string role, content;
+};
+
+struct MemoryPlan {
+  int64_t weights = 0, scratch = 0, cache = 0, cache_tokens = 0, bytes_per_token = 0, limit = 0;
+};
+
+class Engine {
+ public:
+  static std::unique_ptr<Engine> open(EngineOptions options);
+  ~Engine();
+
+  // Error if the prompt is empty, has an id outside the vocabulary or does not fit the context or the cache (with the numbers).
+  int64_t submit(Request request);
+  void cancel(int64_t request);
+  bool busy() const;
+  std::vector<Event> step();  // one forward pass over what is waiting and running
+
+  // The conversation in the model's own template, ready for encode(). Error if the model has none.
+  std::string chat_prompt(const std::vector<Message>& messages, bool add_generation_prompt = true) const;
+
+  const Tokenizer& tokenizer() const;
+  const ModelConfig& config() const;
+  const Scheme& scheme() const;
+  const Checkpoint& checkpoint() const;
+  MemoryPlan memory() const;
+  int64_t context() const;
+  int64_t cached_tokens() const;  // tokens in cache pages now (live and kept for reuse)
+  int threads() const;
+  std::vector<std::string> description() const;  // formats, fusions and kernels in use, a line each (for inspect)
+
+ private:
+  Engine();
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace quire

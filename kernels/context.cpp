@@ -1,0 +1,68 @@
+#include "kernels/context.h"
+
+#include <cstdlib>
+#include <string_view>
+
+namespace quire {
+
+namespace {
+
+Isa machine_isa() {
+  __builtin_cpu_init();
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+                      __builtin_cpu_supports("avx512vnni");
+  return avx512 ? Isa::avx512 : avx2 ? Isa::avx2 : Isa::baseline;
+}
+
+}  // namespace
+
+const char* to_string(Isa isa) {
+  return isa == Isa::avx512 ? "avx512" : isa == Isa::avx2 ? "avx2" : "baseline";
+}
+
+Isa default_isa() {
+  static const Isa chosen = [] {
+    const Isa machine = machine_isa();
+    const char* forced = std::getenv("QUIRE_ISA");
+    if (!forced || !*forced) return machine;
+    for (const Isa isa : {Isa::baseline, Isa::avx2, Isa::avx512}) {
+      if (std::string_view(forced) == to_string(isa)) {
+        check(isa <= machine, "QUIRE_ISA={}, but this machine has {}", forced, to_string(machine));
+        return isa;
+      }
+    }
+    fail(fmt::format("QUIRE_ISA={} is not one of baseline, avx2, avx512", forced));
+  }();
+  return chosen;
+}
+
+std::byte* Scratch::take_bytes(size_t bytes) {
+  bytes = (bytes + 63) / 64 * 64;
+  wanted_ += bytes;
+  if (blocks_.empty() || used_ + bytes > blocks_.back().size()) {
+    blocks_.emplace_back(std::max<size_t>(bytes, 1 << 16));
+    used_ = 0;
+  }
+  std::byte* p = blocks_.back().data() + used_;
+  used_ += bytes;
+  return p;
+}
+
+void Scratch::reset() {
+  if (blocks_.size() > 1) {  // one block for all of it next time
+    blocks_.clear();
+    blocks_.emplace_back(wanted_);
+  }
+  used_ = 0;
+  wanted_ = 0;
+}
+
+size_t Scratch::capacity() const {
+  size_t total = 0;
+  for (const HostBuffer& b : blocks_) total += b.size();
+  return total;
+}
+
+}  // namespace quire

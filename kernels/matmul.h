@@ -1,0 +1,70 @@
+// y(M, N) = x(M, K) w(N, K)^T [+ bias] [+ residual], y in f32.
+//
+// One written order of f32 operations, the same on every device, ISA, tile shape, thread count and M, so results are equal bit
+// for bit whatever the batch:
+//   float x:    y = fma over k = 0..K-1 in order, on decoded values (f32), from 0.
+//   int8 x, integer w: acc = the exact int32 sum of code products; sum = the sum of x's codes (x.aux)
+//     w and x with one scale a row:  y = fma(offset * sx, float(sum), (float(acc) * sx) * scale), without an offset the second term alone
+//     otherwise, over the segments g in which both have one scale, in order from t = 0:
+//       u = scale_g * float(acc_g); with an offset u = fma(offset_g, float(sum_g), u); t = fma(sx_g, u, t)   (x has groups), or
+//       t = fma(scale_g, float(acc_g), t); with an offset t = fma(offset_g, float(sum_g), t); y = sx * t      (x has one scale)
+//     (group sizes of w and x: one divides the other)
+//   then y = y + bias[n], then y = y + residual[m][n].
+#pragma once
+#include <string_view>
+#include <vector>
+
+#include "kernels/context.h"
+
+namespace quire {
+
+struct Epilogue {
+  const float* bias = nullptr;      // (N)
+  const float* residual = nullptr;  // (M, N), leading dimension of y; may be y itself
+};
+
+// What a kernel is asked to do, known at load.
+struct MatmulProblem {
+  Format w, x;
+  int64_t n, k;
+};
+
+// How a packed weight lies in memory; opaque to everyone but the kernels that name it.
+struct WeightLayout {
+  const char* name;
+  bool (*supports)(const MatmulProblem& problem);
+  int64_t (*bytes)(const MatmulProblem& problem);  // known from the problem alone
+  // Packs canonical rows src (n, K) as rows row0.. of dst. row0 is a multiple of 64 unless it is 0.
+  void (*pack)(const Tensor& src, const MatmulProblem& problem, int64_t row0, std::byte* dst);
+  void (*unpack)(const std::byte* src, const MatmulProblem& problem, int64_t row, float* out);  // one row, decoded (K)
+};
+
+struct PackedWeight {
+  MatmulProblem problem{};
+  const WeightLayout* layout = nullptr;  // null: canonical rows, used as they lie
+  Tensor rows;                           // canonical (N, K), when layout is null
+  HostBuffer data;
+};
+
+struct MatmulKernel {
+  const char* name;
+  const WeightLayout* layout;  // null: reads canonical rows
+  Isa isa;                     // least that it needs
+  bool (*supports)(const MatmulProblem& problem);
+  void (*run)(const Context& ctx, const Tensor& x, const PackedWeight& w, const Tensor& y, const Epilogue& epilogue);
+};
+
+// In order of preference; the last, "reference", runs everything.
+const std::vector<MatmulKernel>& matmul_kernels();
+
+// The layout the best kernel for this problem reads (null: canonical), for this ISA.
+const WeightLayout* choose_layout(const MatmulProblem& problem, Isa isa);
+
+// Packs w for activations of format x. `parts` are concatenated along N (qkv, gate and up): same format and K.
+PackedWeight pack_weight(const Context& ctx, const std::vector<Tensor>& parts, Format x, const WeightLayout* layout);
+
+// `kernel` forces one by name (tests, benchmarks); Error if it does not support the problem. Every shape is checked.
+void matmul(const Context& ctx, const Tensor& x, const PackedWeight& w, const Tensor& y, const Epilogue& epilogue = {},
+            std::string_view kernel = {});
+
+}  // namespace quire

@@ -1,0 +1,44 @@
+// A model file or directory, opened: configuration, tokenizer and tensors as views of mapped memory, under HuggingFace names
+// ("model.layers.0.self_attn.q_proj.weight", "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"), whatever the
+// container. Codes and scales are the file's, bit for bit; only the order of rows may be changed (GGUF's q and k).
+#pragma once
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/sink.h"
+#include "models/config.h"
+#include "models/tokenizer_data.h"
+#include "quant/formats.h"
+
+namespace quire {
+
+struct CheckpointTensor {
+  std::string name;         // HuggingFace name
+  std::string source_name;  // as in the file
+  Tensor tensor;            // (rows, cols); vectors are (1, n)
+};
+
+class Checkpoint {
+ public:
+  // path: a .gguf file, or a directory with config.json and safetensors. Error says what is wrong with it and where.
+  static Checkpoint open(const std::string& path);
+  Checkpoint(Checkpoint&&) noexcept;
+  ~Checkpoint();
+
+  const ModelConfig& config() const;
+  const TokenizerData& tokenizer() const;
+  const std::string& container() const;  // "GGUF v3", "safetensors"
+  const std::vector<CheckpointTensor>& tensors() const;
+  const CheckpointTensor* find(const std::string& name) const;  // null if absent
+  const Tensor& get(const std::string& name) const;             // Error names what is missing
+  const std::vector<std::pair<std::string, std::string>>& metadata() const;  // key, printable value (long ones cut)
+
+ private:
+  friend class CheckpointBuilder;
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace quire

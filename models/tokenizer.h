@@ -1,0 +1,36 @@
+// Text to token ids and back.
+#pragma once
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "models/tokenizer_data.h"
+
+namespace quire {
+
+class Tokenizer {
+ public:
+  explicit Tokenizer(TokenizerData data);  // Error on a malformed vocabulary, merge or pattern
+  ~Tokenizer();
+  Tokenizer(Tokenizer&&) noexcept;
+
+  // parse_special: control tokens spelled in the text become their ids (templates); otherwise they are plain text (user input
+  // that must not forge turns). add_bos follows the model. Invalid UTF-8 is encoded byte by byte, never dropped.
+  std::vector<int32_t> encode(std::string_view text, bool parse_special = true) const;
+  // Bytes of one token; control tokens give their spelling if `special`, else nothing. Not necessarily whole UTF-8.
+  std::string_view bytes(int32_t id, bool special = false) const;
+  std::string decode(std::span<const int32_t> ids, bool special = false) const;
+
+  int32_t vocab_size() const;
+  bool is_eos(int32_t id) const;
+  const TokenizerData& data() const;
+  int32_t find(std::string_view token) const;  // id of an exact token spelling (as in the vocabulary), -1 if none
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace quire

@@ -1,0 +1,23 @@
+// A tokenizer as a file describes it; readers fill it, Tokenizer runs it.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace quire {
+
+enum class TokenKind : uint8_t { normal, unknown, control, user_defined, unused, byte };
+
+struct TokenizerData {
+  std::string model;                // "bpe": byte-level BPE as in GPT-2 (GGUF "gpt2", tokenizer.json BPE + ByteLevel)
+  std::vector<std::string> tokens;  // by id; byte-level tokens in GPT-2's printable alphabet
+  std::vector<TokenKind> kinds;     // by id; control and user_defined are matched in text before the regexes
+  std::vector<std::string> merges;  // "left right", best first
+  std::vector<std::string> split_patterns;  // pre-tokenizer regexes (PCRE2, UTF), each applied to the pieces of the one before
+  int32_t bos = -1, unknown = -1, pad = -1;
+  std::vector<int32_t> eos;  // merged from every place a model names them
+  bool add_bos = false, add_prefix_space = false;
+  std::string chat_template;  // Jinja; empty: the model has none
+};
+
+}  // namespace quire

@@ -1,0 +1,113 @@
+#include "quant/formats.h"
+
+#include <array>
+#include <charconv>
+
+namespace quire {
+
+namespace {
+
+template <class C>
+constexpr CodecInfo make_info() {
+  CodecInfo i{};
+  i.name = C::kName;
+  i.bits = C::kBits;
+  i.group = C::kGroup;
+  i.align = C::kAlign;
+  i.linear = C::kLinear;
+  i.integer = C::kInteger;
+  i.row_bytes = &C::row_bytes;
+  i.decode = &C::decode;
+  i.encode = &C::encode;
+  if constexpr (C::kInteger) i.codes = &C::codes;
+  if constexpr (C::kLinear) {
+    i.values = &C::values;
+    i.affine = &C::affine;
+  }
+  return i;
+}
+
+template <class... Ts>
+constexpr std::array<CodecInfo, sizeof...(Ts)> make_table(CodecList<Ts...>) {
+  return {make_info<Ts>()...};
+}
+constexpr auto kTable = make_table(Codecs{});
+
+}  // namespace
+
+const CodecInfo& info(Codec codec) {
+  check(size_t(codec) < kTable.size(), "unknown codec {}", int(codec));
+  return kTable[size_t(codec)];
+}
+
+std::optional<Codec> find_codec(std::string_view name) {
+  for (size_t i = 0; i < kTable.size(); ++i) {
+    if (name == kTable[i].name) return Codec(i);
+  }
+  return std::nullopt;
+}
+
+std::string to_string(Format format) {
+  const CodecInfo& i = info(format.codec);
+  if (format.group == 0 || format.group == i.group) return i.name;
+  return fmt::format("{}/g{}", i.name, format.group);
+}
+
+Format parse_format(std::string_view text) {
+  const size_t slash = text.find('/');
+  const std::optional<Codec> codec = find_codec(text.substr(0, slash));
+  std::string known;
+  for (const CodecInfo& i : kTable) known += fmt::format("{}{}", known.empty() ? "" : " ", i.name);
+  check(codec.has_value(), "unknown format '{}'; known are {}, each with an optional group such as int4/g64", text, known);
+  Format format{*codec, info(*codec).group};
+  if (slash != text.npos) {
+    const std::string_view g = text.substr(slash + 1);
+    int group = 0;
+    const auto [end, error] = std::from_chars(g.data() + 1, g.data() + g.size(), group);
+    check(g.size() > 1 && g[0] == 'g' && error == std::errc() && end == g.data() + g.size() && group > 0,
+          "format '{}': the group is spelled g and a positive number, such as int4/g64", text);
+    const int fixed = info(*codec).group;
+    check(fixed == 0 || fixed == group, "format '{}': {} has groups of {}", text, info(*codec).name, fixed);
+    format.group = group;
+  }
+  return format;
+}
+
+int64_t tensor_bytes(Format format, int64_t rows, int64_t cols) {
+  const int64_t groups = format.group > 0 ? (cols + format.group - 1) / format.group : 1;
+  const RowBytes b = info(format.codec).row_bytes(cols, groups);
+  return rows * (b.data + b.high + b.scale + b.aux);
+}
+
+Tensor rows_of(const Tensor& t, int64_t begin, int64_t count) {
+  check(begin >= 0 && count >= 0 && begin + count <= t.rows, "rows [{}, {}) of {}", begin, begin + count, describe(t));
+  Tensor v = t;
+  v.rows = count;
+  for (Plane* p : {&v.data, &v.high, &v.scale, &v.aux}) {
+    if (!p->ptr) continue;
+    check(begin % p->rows == 0, "a row view of {} must start on a multiple of {} rows, not at {}", describe(t), p->rows, begin);
+    p->ptr += begin / p->rows * p->pitch;
+  }
+  return v;
+}
+
+Tensor cols_of(const Tensor& t, int64_t begin, int64_t count) {
+  const CodecInfo& i = info(t.codec);
+  check(begin >= 0 && count >= 0 && begin + count <= t.cols, "columns [{}, {}) of {}", begin, begin + count, describe(t));
+  check(t.order == Order::natural && begin % i.align == 0 && (t.group <= 1 || begin % t.group == 0),
+        "a column view of {} must start on a multiple of {} columns and of its group, not at {}", describe(t), i.align, begin);
+  const RowBytes b = i.row_bytes(begin, t.group > 0 ? begin / t.group : 0);
+  Tensor v = t;
+  v.cols = count;
+  if (v.data.ptr) v.data.ptr += b.data;
+  if (v.high.ptr) v.high.ptr += b.high;
+  if (v.scale.ptr && t.group > 0 && i.group == 0 && t.codec != id<TwoLevel4>) v.scale.ptr += b.scale;
+  if (v.aux.ptr && t.group > 0) v.aux.ptr += b.aux;
+  return v;
+}
+
+std::string describe(const Tensor& t) {
+  return fmt::format("{} ({}, {})", to_string(format_of(t)), t.rows, t.cols);
+}
+
+}  // namespace quire
