@@ -3,19 +3,10 @@
 #include <string>
 #include <string_view>
 
-#include "quant/formats.h"
+#include "quant/kv_layout.h"
 
 namespace quire {
 
-// How one side (K or V) of the cache lies. See kv_layout.h for addresses.
-struct KvFormat {
-  Codec codec = id<F16>;
-  int32_t group = 0;              // channels a scale spans; 0: the head; 1: per channel
-  int32_t span = 1;               // tokens a scale spans; > 1 makes a sealed page (the open page is kept in f16)
-  Order order = Order::natural;
-  bool sealed() const { return span > 1; }
-  bool operator==(const KvFormat&) const = default;
-};
 struct KvScheme {
   std::string name = "f16";
   KvFormat k, v;
