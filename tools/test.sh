@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Installs what is missing, builds and runs the tests: all of them optimised, then the fast ones under the address and
+# undefined-behaviour sanitizers, with warnings as errors. Safe to run again.
+#   tools/test.sh            everything (what CI runs)
+#   tools/test.sh --quick    the optimised build only
+. "$(dirname "$0")/common.sh"
+install_packages
+# Tests that need the real model or text skip, and say so, without them. In CI that would hide a failure.
+(fetch_model && fetch_text) || [ -z "${CI:-}" ] || die "CI must have the model and the text"
+
+# The optimised tests use the machine's threads themselves.
+build release
+say "tests (release)"
+ctest --preset release
+if [ "${1:-}" != --quick ]; then
+  build asan
+  say "tests (asan)"
+  ctest --preset asan -j "$(nproc)"
+fi
+say "all tests passed"
