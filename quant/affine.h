@@ -26,7 +26,7 @@ struct Affine {
   static constexpr int kAlign = Bits == 8 ? 1 : Bits == 4 ? 2 : Bits == 2 ? 4 : 8;  // columns in whole bytes
   static constexpr int kMaxCode = Z == Zero::none ? (1 << (Bits - 1)) - 1 : (1 << Bits) - 1;
   static constexpr int kLow = Bits == 3 ? 2 : Bits;                    // bits of a code in the data plane
-  static constexpr bool kLinear = true, kInteger = true;
+  static constexpr bool kLinear = true, kInteger = true, kOffset = Z == Zero::offset;
 
   QUIRE_HD static constexpr RowBytes row_bytes(int64_t cols, int64_t groups) {
     return {(cols * kLow + 7) / 8, Bits == 3 ? (cols + 7) / 8 : 0, groups * 4, Z == Zero::integer ? groups : 0};

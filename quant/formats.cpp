@@ -16,6 +16,7 @@ constexpr CodecInfo make_info() {
   i.align = C::kAlign;
   i.linear = C::kLinear;
   i.integer = C::kInteger;
+  i.offset = C::kOffset;
   i.row_bytes = &C::row_bytes;
   i.decode = &C::decode;
   i.encode = &C::encode;

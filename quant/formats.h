@@ -5,6 +5,7 @@
 //   encode(t, r0, n, src, ld, source)   the n rows from r0 that share a scale
 //   kLinear: value = scale * code + offset, with values() (codes as floats) and affine(t, r, g)
 //   kInteger: codes() gives them as integers, zero point and second level folded in
+//   kOffset: affine() has an offset other than zero; its codes are not negative
 #pragma once
 #include <optional>
 #include <string>
@@ -67,7 +68,7 @@ inline Format format_of(const Tensor& t) { return {t.codec, t.group}; }
 struct CodecInfo {
   const char* name;
   int bits, group, align;
-  bool linear, integer;
+  bool linear, integer, offset;
   RowBytes (*row_bytes)(int64_t cols, int64_t groups);
   void (*decode)(const Tensor& t, int64_t r, int64_t c0, int64_t n, float* out);
   void (*encode)(const Tensor& t, int64_t r0, int64_t n, const float* src, int64_t ld, ScaleSource source);

@@ -11,7 +11,7 @@ template <int Bits, bool HasMin>
 struct GgufBlock {
   static constexpr const char* kName = Bits == 8 ? "q8_0" : HasMin ? "q4_1" : "q4_0";
   static constexpr int kBits = Bits, kGroup = 32, kAlign = 32;
-  static constexpr bool kLinear = true, kInteger = true;
+  static constexpr bool kLinear = true, kInteger = true, kOffset = HasMin;
   static constexpr int kHeader = HasMin ? 4 : 2, kBytes = kHeader + 32 * Bits / 8;
 
   QUIRE_HD static constexpr RowBytes row_bytes(int64_t cols, int64_t) { return {(cols + 31) / 32 * kBytes}; }
@@ -39,7 +39,8 @@ struct GgufBlock {
   QUIRE_HD static void decode(const Tensor& t, int64_t r, int64_t c0, int64_t n, float* out) {
     for (int64_t i = 0; i < n; ++i) {
       const AffineParams a = affine(t, r, (c0 + i) / 32);
-      out[i] = a.scale * float(code(t, r, c0 + i)) + a.offset;
+      const float q = float(code(t, r, c0 + i));
+      out[i] = HasMin ? a.scale * q + a.offset : a.scale * q;
     }
   }
   // Round-to-nearest on the block's grid, scale and minimum rounded to f16 first. A ragged last block is padded with zeros.

@@ -12,7 +12,7 @@ struct ScaledFloat {
   static_assert(kBits == 8 || kBits == 6);
   static constexpr const char* kName = kBits == 8 ? "e4m3" : "e3m2";
   static constexpr int kGroup = 0, kAlign = kBits == 8 ? 1 : 4;
-  static constexpr bool kLinear = true, kInteger = false;
+  static constexpr bool kLinear = true, kInteger = false, kOffset = false;
 
   QUIRE_HD static constexpr RowBytes row_bytes(int64_t cols, int64_t groups) {
     return {kBits == 8 ? cols : (cols + 1) / 2, kBits == 8 ? 0 : (cols + 3) / 4, groups * 4, 0};

@@ -10,7 +10,7 @@ namespace quire {
 struct TwoLevel4 {
   static constexpr const char* kName = "qoq4";
   static constexpr int kBits = 4, kGroup = 0, kAlign = 2;
-  static constexpr bool kLinear = true, kInteger = true;
+  static constexpr bool kLinear = true, kInteger = true, kOffset = false;
   static constexpr float kRange = 119.0f;
 
   QUIRE_HD static constexpr RowBytes row_bytes(int64_t cols, int64_t groups) {
