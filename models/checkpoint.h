@@ -38,6 +38,7 @@ class Checkpoint {
  private:
   friend class CheckpointBuilder;
   struct State;
+  explicit Checkpoint(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
 };
 

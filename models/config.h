@@ -15,6 +15,8 @@ struct ModelConfig {
   double rope_theta = 10000.0;
   double norm_eps = 1e-5;
   bool tied_embeddings = false;  // the head is the embedding
+  bool attention_bias = false;   // q, k and v have biases, and o if "...o_proj.bias" is there
+  bool mlp_bias = false;         // gate, up and down have biases
 };
 
 }  // namespace quire

@@ -1,0 +1,112 @@
+#include "models/checkpoint.h"
+
+#include <cstring>
+#include <filesystem>
+
+#include "base/error.h"
+#include "base/printable.h"
+#include "models/checkpoint_builder.h"
+#include "models/network_tensors.h"
+
+namespace quire {
+
+Checkpoint Checkpoint::open(const std::string& path) {
+  std::error_code error;
+  const auto status = std::filesystem::status(path, error);
+  check(std::filesystem::exists(status),
+        "there is no model at '{}' (a .gguf file, or a directory with config.json and "
+        "safetensors, is needed)",
+        path);
+  return std::filesystem::is_directory(status) ? open_hf_directory(path) : open_gguf(path);
+}
+
+Checkpoint::Checkpoint(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Checkpoint::Checkpoint(Checkpoint&&) noexcept = default;
+Checkpoint::~Checkpoint() = default;
+
+const ModelConfig& Checkpoint::config() const { return state_->config; }
+const TokenizerData& Checkpoint::tokenizer() const { return state_->tokenizer; }
+const std::string& Checkpoint::container() const { return state_->container; }
+const std::vector<CheckpointTensor>& Checkpoint::tensors() const { return state_->tensors; }
+const std::vector<std::pair<std::string, std::string>>& Checkpoint::metadata() const { return state_->metadata; }
+
+const CheckpointTensor* Checkpoint::find(const std::string& name) const {
+  const auto it = state_->by_name.find(name);
+  return it == state_->by_name.end() ? nullptr : &state_->tensors[it->second];
+}
+
+const Tensor& Checkpoint::get(const std::string& name) const {
+  const CheckpointTensor* t = find(name);
+  check(t != nullptr, "the checkpoint has no tensor '{}' (it has {}; `quire inspect` lists them)", name,
+        state_->tensors.size());
+  return t->tensor;
+}
+
+CheckpointBuilder::CheckpointBuilder(std::string path)
+    : path_(std::move(path)), state_(std::make_unique<Checkpoint::State>()) {}
+
+Tensor CheckpointBuilder::view(Codec codec, int64_t rows, int64_t cols, const std::byte* bytes) {
+  Tensor t;
+  t.codec = codec;
+  t.group = info(codec).group;
+  t.rows = rows;
+  t.cols = cols;
+  t.data.pitch = info(codec).row_bytes(cols, t.groups()).data;
+  t.data.ptr = const_cast<std::byte*>(bytes);  // never written: a checkpoint gives const tensors
+  return t;
+}
+
+std::byte* CheckpointBuilder::own(size_t bytes) {
+  state_->buffers.emplace_back(bytes);
+  return state_->buffers.back().data();
+}
+
+void CheckpointBuilder::add(std::string name, std::string source_name, Codec codec, int64_t rows, int64_t cols,
+                            const std::byte* bytes) {
+  Tensor t = view(codec, rows, cols, bytes);
+  const uintptr_t needed = codec == id<F32> ? alignof(float) : alignof(uint16_t);  // blocks begin with an f16
+  if (reinterpret_cast<uintptr_t>(bytes) % needed != 0) {
+    t.data.ptr = own(size_t(rows * t.data.pitch));
+    std::memcpy(t.data.ptr, bytes, size_t(rows * t.data.pitch));
+  }
+  insert(std::move(name), std::move(source_name), t);
+}
+
+void CheckpointBuilder::insert(std::string name, std::string source_name, const Tensor& t) {
+  const bool is_new = state_->by_name.emplace(name, state_->tensors.size()).second;
+  check(is_new, "'{}': tensor '{}' appears twice", path_, printable(name));
+  state_->tensors.push_back({std::move(name), std::move(source_name), t});
+}
+
+Checkpoint CheckpointBuilder::finish() {
+  Checkpoint::State& s = *state_;
+  check_config(s.config, path_);
+  const CheckpointTensor* embedding = nullptr;
+  for (const CheckpointTensor& t : s.tensors) {
+    const std::optional<TensorShape> shape = network_tensor(s.config, t.name);
+    check(shape.has_value(),
+          "'{}': tensor '{}' is not part of a {} network of {} layers; reading on without it would change the results",
+          path_, printable(t.source_name), s.config.family, s.config.layers);
+    check(t.tensor.rows == shape->rows && t.tensor.cols == shape->cols,
+          "'{}': tensor '{}' is ({}, {}) where the configuration says ({}, {})", path_, printable(t.source_name),
+          t.tensor.rows, t.tensor.cols, shape->rows, shape->cols);
+    const Codec c = t.tensor.codec;
+    check(shape->rows > 1 || c == id<F32> || c == id<F16> || c == id<BF16>,
+          "'{}': tensor '{}' is a vector in {}; vectors must be f32, f16 or bf16", path_, printable(t.source_name),
+          info(c).name);
+    if (t.name == "model.embed_tokens.weight") embedding = &t;
+  }
+  check(embedding != nullptr, "'{}': the token embedding is missing", path_);
+  // Layers without end need tensors without end: a bound before anything walks over them.
+  check(s.config.layers <= int64_t(s.tensors.size()), "'{}': {} layers are announced, but there are only {} tensors",
+        path_, s.config.layers, s.tensors.size());
+  for_each_needed_tensor(s.config, [&](const std::string& name) {
+    check(s.by_name.count(name) > 0, "'{}': tensor '{}' is missing", path_, name);
+  });
+  check_tokenizer(s.tokenizer, s.config, path_);
+  Checkpoint done{std::move(state_)};
+  state_ = std::make_unique<Checkpoint::State>();
+  return done;
+}
+
+}  // namespace quire

@@ -1,0 +1,59 @@
+// What the readers share: where a checkpoint is put together and checked. Internal to the readers.
+#pragma once
+#include <cstring>
+#include <unordered_map>
+
+#include "base/mapped_file.h"
+#include "models/checkpoint.h"
+#include "quant/storage.h"
+
+namespace quire {
+
+struct Checkpoint::State {
+  ModelConfig config;
+  TokenizerData tokenizer;
+  std::string container;
+  std::vector<CheckpointTensor> tensors;
+  std::unordered_map<std::string, size_t> by_name;
+  std::vector<std::pair<std::string, std::string>> metadata;
+  std::vector<MappedFile> files;    // what views point into
+  std::vector<HostBuffer> buffers;  // what had to be copied: re-ordered rows, misaligned data
+};
+
+class CheckpointBuilder {
+ public:
+  explicit CheckpointBuilder(std::string path);
+  const std::string& path() const { return path_; }
+  Checkpoint::State& state() { return *state_; }
+
+  // A tensor whose rows lie one after the other at `bytes` (of a kept file); copied only if it is not aligned for its
+  // type.
+  void add(std::string name, std::string source_name, Codec codec, int64_t rows, int64_t cols, const std::byte* bytes);
+  // The same with row r (of a vector: element r) taken from place source(r) of the file: always a copy.
+  template <class Source>
+  void add_reordered(std::string name, std::string source_name, Codec codec, int64_t rows, int64_t cols,
+                     const std::byte* bytes, bool vector, Source&& source) {
+    Tensor t = view(codec, rows, cols, bytes);
+    const int64_t count = vector ? cols : rows, size = rows * t.data.pitch / count;
+    std::byte* copy = own(size_t(count * size));
+    for (int64_t r = 0; r < count; ++r) std::memcpy(copy + r * size, bytes + source(r) * size, size_t(size));
+    t.data.ptr = copy;
+    insert(std::move(name), std::move(source_name), t);
+  }
+  // Checks tensors, configuration and tokenizer against each other. The builder is empty afterwards.
+  Checkpoint finish();
+
+ private:
+  static Tensor view(Codec codec, int64_t rows, int64_t cols, const std::byte* bytes);
+  std::byte* own(size_t bytes);
+  void insert(std::string name, std::string source_name, const Tensor& t);
+
+  std::string path_;
+  std::unique_ptr<Checkpoint::State> state_;
+};
+
+// Readers. The path is in every error.
+Checkpoint open_gguf(const std::string& path);
+Checkpoint open_hf_directory(const std::string& path);
+
+}  // namespace quire

@@ -1,0 +1,114 @@
+#include "models/network_tensors.h"
+
+#include <charconv>
+#include <cmath>
+#include <string_view>
+
+#include "base/error.h"
+
+namespace quire {
+
+namespace {
+
+struct LayerTensor {
+  std::string_view name;
+  int64_t rows, cols;
+  bool needed;
+};
+
+// The tensors of one layer, under "model.layers.N.".
+template <class Fn>
+void for_each_layer_tensor(const ModelConfig& c, Fn&& fn) {
+  const int64_t d = c.hidden, q = c.heads * c.head_dim, kv = c.kv_heads * c.head_dim;
+  const LayerTensor all[] = {
+      {"input_layernorm.weight", 1, d, true},
+      {"self_attn.q_proj.weight", q, d, true},
+      {"self_attn.k_proj.weight", kv, d, true},
+      {"self_attn.v_proj.weight", kv, d, true},
+      {"self_attn.o_proj.weight", d, q, true},
+      {"post_attention_layernorm.weight", 1, d, true},
+      {"mlp.gate_proj.weight", c.ffn, d, true},
+      {"mlp.up_proj.weight", c.ffn, d, true},
+      {"mlp.down_proj.weight", d, c.ffn, true},
+      {"self_attn.q_proj.bias", 1, q, c.attention_bias},
+      {"self_attn.k_proj.bias", 1, kv, c.attention_bias},
+      {"self_attn.v_proj.bias", 1, kv, c.attention_bias},
+      {"self_attn.o_proj.bias", 1, d, false},
+      {"mlp.gate_proj.bias", 1, c.ffn, c.mlp_bias},
+      {"mlp.up_proj.bias", 1, c.ffn, c.mlp_bias},
+      {"mlp.down_proj.bias", 1, d, c.mlp_bias},
+  };
+  for (const LayerTensor& t : all) fn(t);
+}
+
+}  // namespace
+
+std::optional<TensorShape> network_tensor(const ModelConfig& config, const std::string& name) {
+  if (name == "model.embed_tokens.weight") return TensorShape{config.vocab, config.hidden};
+  if (name == "model.norm.weight") return TensorShape{1, config.hidden};
+  if (name == "lm_head.weight" && !config.tied_embeddings) return TensorShape{config.vocab, config.hidden};
+  constexpr std::string_view kPrefix = "model.layers.";
+  if (name.compare(0, kPrefix.size(), kPrefix) != 0) return std::nullopt;
+  int64_t layer = -1;
+  const char* end = name.data() + name.size();
+  const char* begin = name.data() + kPrefix.size();
+  const auto [rest, error] = std::from_chars(begin, end, layer);
+  if (error != std::errc() || layer < 0 || layer >= config.layers || rest == end || *rest != '.') return std::nullopt;
+  if (*begin == '0' && rest - begin > 1) return std::nullopt;  // "00" is not a second spelling of layer 0
+  const std::string_view suffix(rest + 1, size_t(end - rest - 1));
+  std::optional<TensorShape> shape;
+  for_each_layer_tensor(config, [&](const LayerTensor& t) {
+    if (t.name == suffix) shape = TensorShape{t.rows, t.cols};
+  });
+  return shape;
+}
+
+void for_each_needed_tensor(const ModelConfig& config, const std::function<void(const std::string& name)>& fn) {
+  fn("model.embed_tokens.weight");
+  for (int64_t layer = 0; layer < config.layers; ++layer) {
+    for_each_layer_tensor(config, [&](const LayerTensor& t) {
+      if (t.needed) fn(fmt::format("model.layers.{}.{}", layer, t.name));
+    });
+  }
+  fn("model.norm.weight");
+  if (!config.tied_embeddings) fn("lm_head.weight");
+}
+
+void check_config(const ModelConfig& c, const std::string& path) {
+  constexpr int64_t kMost = INT32_MAX;  // products of two of these stay within int64
+  const std::pair<const char*, int64_t> sizes[] = {
+      {"layers", c.layers}, {"hidden", c.hidden},     {"ffn", c.ffn},
+      {"heads", c.heads},   {"kv_heads", c.kv_heads}, {"head_dim", c.head_dim},
+      {"vocab", c.vocab},   {"context", c.context},   {"rope_dim", c.rope_dim}};
+  for (const auto& [name, value] : sizes) {
+    check(value >= 1 && value <= kMost, "'{}': {} is {}; 1 to {} are allowed", path, name, value, kMost);
+  }
+  check(c.heads % c.kv_heads == 0, "'{}': {} query heads cannot share {} key and value heads evenly", path, c.heads,
+        c.kv_heads);
+  check(c.head_dim % 2 == 0, "'{}': a head of {} dimensions cannot be rotated in pairs", path, c.head_dim);
+  check(c.rope_dim == c.head_dim, "'{}': rotating {} of {} dimensions of a head is not supported", path, c.rope_dim,
+        c.head_dim);
+  check(std::isfinite(c.rope_theta) && c.rope_theta > 0, "'{}': the rope base is {}; it must be positive", path,
+        c.rope_theta);
+  check(std::isfinite(c.norm_eps) && c.norm_eps >= 0, "'{}': the norms' epsilon is {}; it cannot be negative", path,
+        c.norm_eps);
+}
+
+void check_tokenizer(const TokenizerData& t, const ModelConfig& config, const std::string& path) {
+  check(!t.tokens.empty(), "'{}': the tokenizer has no tokens", path);
+  check(int64_t(t.tokens.size()) <= config.vocab, "'{}': the tokenizer has {} tokens, the embedding only {} rows", path,
+        t.tokens.size(), config.vocab);
+  check(t.kinds.size() == t.tokens.size(), "'{}': {} tokens, but {} token types", path, t.tokens.size(),
+        t.kinds.size());
+  const auto in_range = [&](const char* what, int32_t token, int32_t least) {
+    check(token >= least && token < int64_t(t.tokens.size()), "'{}': the {} token is {}; the tokenizer has {} tokens",
+          path, what, token, t.tokens.size());
+  };
+  in_range("bos", t.bos, -1);
+  in_range("unknown", t.unknown, -1);
+  in_range("padding", t.pad, -1);
+  for (const int32_t token : t.eos) in_range("eos", token, 0);
+  check(!t.add_bos || t.bos >= 0, "'{}': a bos token should be added, but none is named", path);
+}
+
+}  // namespace quire
