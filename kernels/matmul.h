@@ -8,7 +8,9 @@
 //     otherwise, over the segments g in which both have one scale, in order from t = 0:
 //       u = scale_g * float(acc_g); with an offset u = fma(offset_g, float(sum_g), u); t = fma(sx_g, u, t)   (x has groups), or
 //       t = fma(scale_g, float(acc_g), t); with an offset t = fma(offset_g, float(sum_g), t); y = sx * t      (x has one scale)
-//     (group sizes of w and x: one divides the other)
+//     (group sizes of w and x: one divides the other; a format with a group has groups however short K is; the groups of a
+//     two-level weight share one scale a row: to this rule it is an int8 matrix)
+//   int8 x, any other w: x is decoded and the rule for float x holds
 //   then y = y + bias[n], then y = y + residual[m][n].
 #pragma once
 #include <string_view>

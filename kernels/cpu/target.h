@@ -1,8 +1,7 @@
-// Code for one instruction set lies in a region of its own, compiled for it whatever the build's flags, and reached only
-// through a pointer chosen by Context::isa:
-//   #include ...everything...           // before the region: header code compiled wide would leak into the portable path
-//   QUIRE_TARGET_AVX512
-//   namespace quire::avx512 { ... }     // no lambdas: they do not inherit the target
+// Code for one instruction set lies in a region of its own, compiled for it whatever the build's flags, and reached
+// only through a pointer chosen by Context::isa:
+//   #include ...everything...           // before the region: header code compiled wide would leak into the portable
+//   path QUIRE_TARGET_AVX512 namespace quire::avx512 { ... }     // no lambdas: they do not inherit the target
 //   QUIRE_TARGET_END
 #pragma once
 #include <immintrin.h>

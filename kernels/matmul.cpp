@@ -1,0 +1,163 @@
+#include "kernels/matmul.h"
+
+#include <cstring>
+
+#include "kernels/cpu/matmul_cpu.h"
+
+namespace quire {
+
+namespace {
+
+std::string describe(const MatmulProblem& p) {
+  return fmt::format("x {} (M, {}) times w {} ({}, {})", to_string(p.x), p.k, to_string(p.w), p.n, p.k);
+}
+
+bool anything(const MatmulProblem&) { return true; }
+
+// What makes the pair of formats meaningless to every kernel.
+void check_problem(const MatmulProblem& p) {
+  if (!cpu::integer_rule(p)) return;
+  const int64_t gw = cpu::scale_group(p.w), gx = p.x.group;
+  check(gw == 0 || gx == 0 || gw % gx == 0 || gx % gw == 0,
+        "matmul: {}: groups of {} in w and {} in x; one must divide the other", describe(p), gw, gx);
+  const int64_t group = gw == 0 ? gx : gx == 0 ? gw : std::min(gw, gx);
+  const int64_t segment = group == 0 ? p.k : std::min(group, p.k);
+  check(segment <= 65536, "matmul: {}: int32 sums hold segments of at most 65536 codes, not {}; use groups",
+        describe(p), segment);
+}
+
+void check_tensor(const Tensor& t, const char* name, const Context& ctx) {
+  check(t.device == ctx.device, "matmul: {} {} is not on the device of the context", name, quire::describe(t));
+  check(t.order == Order::natural, "matmul: {} {} does not lie in natural order", name, quire::describe(t));
+  check(t.data.ptr != nullptr || t.rows * t.cols == 0, "matmul: {} {} has no data", name, quire::describe(t));
+}
+
+// Parts one after the other as one canonical tensor. Shared scale rows are repeated, so that every row has its own.
+PackedWeight concatenate(const std::vector<Tensor>& parts, const MatmulProblem& problem) {
+  PackedWeight w;
+  w.problem = problem;
+  w.data = HostBuffer(size_t(storage_bytes(problem.w, problem.n, problem.k)));
+  w.rows = place_tensor(w.data.data(), problem.w, problem.n, problem.k);
+  const RowBytes bytes = info(problem.w.codec).row_bytes(problem.k, w.rows.groups());
+  int64_t n = 0;
+  for (const Tensor& part : parts) {
+    for (int64_t r = 0; r < part.rows; ++r, ++n) {
+      const auto copy = [&](const Plane& to, const Plane& from, int64_t size) {
+        if (size > 0) std::memcpy(to.row<std::byte>(n), from.row<const std::byte>(r), size_t(size));
+      };
+      copy(w.rows.data, part.data, bytes.data);
+      copy(w.rows.high, part.high, bytes.high);
+      copy(w.rows.scale, part.scale, bytes.scale);
+      copy(w.rows.aux, part.aux, bytes.aux);
+    }
+  }
+  return w;
+}
+
+void pack_rows(const Context& ctx, const Tensor& src, PackedWeight& w, int64_t row0) {
+  int64_t slice = 64;
+  for (const Plane* p : {&src.data, &src.high, &src.scale, &src.aux}) {
+    if (p->ptr && slice % p->rows != 0) slice = src.rows;  // a view must start where a scale does
+  }
+  ctx.parallel_for(src.rows, slice, [&](int64_t begin, int64_t end) {
+    w.layout->pack(rows_of(src, begin, end - begin), w.problem, row0 + begin, w.data.data());
+  });
+}
+
+void check_operands(const Context& ctx, const Tensor& x, const PackedWeight& w, const Tensor& y) {
+  const MatmulProblem& p = w.problem;
+  check(ctx.pool && ctx.scratch, "matmul: the context has no {}", ctx.pool ? "scratch" : "threads");
+  check(ctx.device == Device::cpu, "matmul: this build runs on the CPU only");
+  check_tensor(x, "x", ctx);
+  check_tensor(y, "y", ctx);
+  check(x.cols == p.k, "matmul: x {} does not fit w {} ({}, {}): x must have {} columns", quire::describe(x),
+        to_string(p.w), p.n, p.k, p.k);
+  check(y.codec == id<F32> && y.rows == x.rows && y.cols == p.n && y.data.pitch % 4 == 0,
+        "matmul: y {} with a pitch of {} bytes; it must be f32 ({}, {}) on whole floats", quire::describe(y),
+        y.data.pitch, x.rows, p.n);
+  check(format_of(x) == p.x, "matmul: w was packed for x in {}, not {}", to_string(p.x), to_string(format_of(x)));
+  if (!w.layout) {
+    check(w.rows.rows == p.n && w.rows.cols == p.k && format_of(w.rows) == p.w,
+          "matmul: w {} is not the packed weight's {} ({}, {})", quire::describe(w.rows), to_string(p.w), p.n, p.k);
+  }
+}
+
+const MatmulKernel& find_kernel(const Context& ctx, const PackedWeight& w, std::string_view name) {
+  std::string known;
+  for (const MatmulKernel& k : matmul_kernels()) {
+    known += fmt::format("{}{}", known.empty() ? "" : " ", k.name);
+    if (name.empty() ? k.layout != w.layout || k.isa > ctx.isa || !k.supports(w.problem) : name != k.name) continue;
+    check(k.isa <= ctx.isa, "matmul: kernel {} needs {}, the context has {}", k.name, to_string(k.isa),
+          to_string(ctx.isa));
+    check(k.layout == w.layout, "matmul: kernel {} reads {}, w lies in {}", k.name,
+          k.layout ? k.layout->name : "canonical rows", w.layout ? w.layout->name : "canonical rows");
+    check(k.supports(w.problem), "matmul: kernel {} does not support {}", k.name, describe(w.problem));
+    return k;
+  }
+  check(name.empty(), "matmul: unknown kernel '{}'; known are {}", name, known);
+  fail(fmt::format("matmul: no kernel for {} in layout {} runs on {}; pack it with choose_layout for this ISA",
+                   describe(w.problem), w.layout ? w.layout->name : "canonical rows", to_string(ctx.isa)));
+}
+
+}  // namespace
+
+const std::vector<MatmulKernel>& matmul_kernels() {
+  static const std::vector<MatmulKernel> kernels = {
+      {"reference", nullptr, Isa::baseline, anything, cpu::matmul_reference},
+  };
+  return kernels;
+}
+
+const WeightLayout* choose_layout(const MatmulProblem& problem, Isa isa) {
+  for (const MatmulKernel& k : matmul_kernels()) {
+    if (k.isa <= isa && k.supports(problem) && (!k.layout || k.layout->supports(problem))) return k.layout;
+  }
+  return nullptr;
+}
+
+PackedWeight pack_weight(const Context& ctx, const std::vector<Tensor>& parts, Format x, const WeightLayout* layout) {
+  check(!parts.empty(), "pack_weight: no parts");
+  check(ctx.pool, "pack_weight: the context has no threads");
+  PackedWeight w;
+  w.problem = {format_of(parts[0]), x, 0, parts[0].cols};
+  bool aligned = true;  // layouts take parts that start on a multiple of 64 rows
+  for (const Tensor& part : parts) {
+    check_tensor(part, "w", ctx);
+    check(format_of(part) == w.problem.w && part.cols == w.problem.k,
+          "pack_weight: parts {} and {} differ in format or columns; pack them apart", quire::describe(parts[0]),
+          quire::describe(part));
+    aligned = aligned && w.problem.n % 64 == 0;
+    w.problem.n += part.rows;
+  }
+  check_problem(w.problem);
+  check(!layout || layout->supports(w.problem), "pack_weight: layout {} does not support {}",
+        layout ? layout->name : "", describe(w.problem));
+  if (!layout && parts.size() == 1) {
+    w.rows = parts[0];
+    return w;
+  }
+  if (!layout) return concatenate(parts, w.problem);
+  w.layout = layout;
+  w.data = HostBuffer(size_t(layout->bytes(w.problem)));
+  if (!aligned) {
+    pack_rows(ctx, concatenate(parts, w.problem).rows, w, 0);
+    return w;
+  }
+  int64_t row0 = 0;
+  for (const Tensor& part : parts) {
+    pack_rows(ctx, part, w, row0);
+    row0 += part.rows;
+  }
+  return w;
+}
+
+void matmul(const Context& ctx, const Tensor& x, const PackedWeight& w, const Tensor& y, const Epilogue& epilogue,
+            std::string_view kernel) {
+  check_operands(ctx, x, w, y);
+  check_problem(w.problem);
+  const MatmulKernel& chosen = find_kernel(ctx, w, kernel);
+  if (x.rows == 0 || w.problem.n == 0) return;
+  chosen.run(ctx, x, w, y, epilogue);
+}
+
+}  // namespace quire
