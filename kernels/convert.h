@@ -1,0 +1,11 @@
+// convert: any format to any. Quantizing, casting, embedding lookup and weight decoding are all this op.
+#pragma once
+#include "kernels/context.h"
+
+namespace quire {
+
+// dst (R, N) row i = src row (gather ? gather[i] : i), re-encoded. src is (S, N); gather holds R row numbers of src.
+// Same format and no shared scales: rows are copied bit for bit.
+void convert(const Context& ctx, const Tensor& src, const Tensor& dst, const int32_t* gather = nullptr);
+
+}  // namespace quire

@@ -1,0 +1,27 @@
+// exp in one written order of f32 operations, so that every ISA and device gives the same bits. Plain multiplications and
+// additions: compilers vectorize it at any width.
+#pragma once
+#include "quant/scalar.h"
+
+namespace quire {
+
+// Relative error below 2^-22 (tests/kernels/math_test.cpp, exhaustive over the range); 0 below -87.3, exp(88.3) above 88.3.
+QUIRE_HD inline float exp_f32(float x) {
+  const float clamped = x > 88.3f ? 88.3f : x < -87.3f ? -87.3f : x;
+  const float n = rne(clamped * 1.44269504f);
+  // ln 2 in two parts: the first has few enough bits that n * it is exact.
+  const float r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  const float y = p * (r * r) + r + 1.0f;
+  const float power = f32_from_bits(uint32_t(int32_t(n) + 127) << 23);
+  return x < -87.3f ? 0.0f : y * power;
+}
+
+QUIRE_HD inline float silu(float x) { return x / (1.0f + exp_f32(-x)); }
+
+}  // namespace quire

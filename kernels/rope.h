@@ -1,0 +1,25 @@
+// Rotary position embedding (RoFormer, arXiv 2104.09864), half-split pairs: dims i and i + R/2 of a head rotate together.
+#pragma once
+#include "kernels/context.h"
+
+namespace quire {
+
+// cos and sin of position * theta^(-2i/R), computed in double, for the positions a context can have.
+class RopeTable {
+ public:
+  RopeTable(int64_t positions, int64_t rope_dim, double theta);
+  const float* cos(int64_t position) const { return values_.data() + position * dim_; }
+  const float* sin(int64_t position) const { return values_.data() + position * dim_ + dim_ / 2; }
+  int64_t positions() const { return positions_; }
+  int64_t dim() const { return dim_; }
+
+ private:
+  int64_t positions_, dim_;
+  std::vector<float> values_;  // (positions, 2, R/2)
+};
+
+// Rotates `heads` heads of head_dim channels in place in x (T, >= heads * head_dim) f32; only the first table.dim() dims of a
+// head. positions (T).
+void rope(const Context& ctx, const Tensor& x, int64_t heads, int64_t head_dim, const int32_t* positions, const RopeTable& table);
+
+}  // namespace quire

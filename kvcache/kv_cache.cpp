@@ -1,0 +1,248 @@
+#include "kvcache/kv_cache.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace quire {
+
+namespace {
+
+int64_t pages_for(int64_t tokens) { return (tokens + kPageTokens - 1) / kPageTokens; }
+
+// Nothing non-finite enters the cache, so readers may copy whole pages: NaN becomes 0, the rest saturates at f16's range.
+void finite_row(const float* src, int64_t n, float* out) {
+  for (int64_t i = 0; i < n; ++i) {
+    const float x = src[i];
+    out[i] = !(x == x) ? 0.0f : x > 65504.0f ? 65504.0f : x < -65504.0f ? -65504.0f : x;
+  }
+}
+
+void encode_rows(const Tensor& part, int64_t row, int64_t n, const float* src, int64_t ld) {
+  info(part.codec).encode(part, row, n, src, ld, part.scale.pitch == 0 ? ScaleSource::given : ScaleSource::found);
+}
+
+// A full f16 page becomes codes: every span of it in one go.
+void seal(const Tensor& open, const Tensor& sealed) {
+  std::vector<float> values(size_t(kPageTokens * open.cols));
+  for (int64_t i = 0; i < kPageTokens; ++i) info(open.codec).decode(open, i, 0, open.cols, values.data() + i * open.cols);
+  const int64_t span = sealed.scale.rows;
+  for (int64_t i = 0; i < kPageTokens; i += span) encode_rows(sealed, i, span, values.data() + i * open.cols, open.cols);
+}
+
+}  // namespace
+
+int64_t KvCache::page_bytes(const KvCacheConfig& c) {
+  return c.layers * c.kv_heads * kv_layout(c.scheme.k, c.scheme.v, c.head_dim).bytes;
+}
+
+int64_t KvCache::stage_bytes(const KvCacheConfig& c) {
+  if (!kv_layout(c.scheme.k, c.scheme.v, c.head_dim).sealed()) return 0;
+  return c.layers * c.slots * c.kv_heads * kv_layout({}, {}, c.head_dim).bytes;
+}
+
+KvCache::KvCache(const KvCacheConfig& config)
+    : config_(config),
+      layout_(kv_layout(config.scheme.k, config.scheme.v, config.head_dim)),
+      open_layout_(kv_layout({}, {}, config.head_dim)),
+      pages_(config.pages),
+      slots_(size_t(config.slots)),
+      page_table_(size_t(config.slots * pages_for(config.max_tokens)), 0),
+      max_pages_(pages_for(config.max_tokens)),
+      pool_(size_t(config.pages * page_bytes(config))),
+      stage_(size_t(stage_bytes(config))) {}
+
+int32_t KvCache::open(std::span<const int32_t> tokens) {
+  const auto it = std::find_if(slots_.begin(), slots_.end(), [](const Slot& s) { return !s.used; });
+  if (it == slots_.end()) return -1;
+  const int32_t slot = int32_t(it - slots_.begin());
+  Slot& s = *it;
+  s = Slot{};
+  s.used = true;
+  uint64_t parent = Pages::kRoot;
+  // The last token is always computed: its logits are wanted.
+  while ((s.length + kPageTokens) < int64_t(tokens.size())) {
+    const auto page_tokens = tokens.subspan(size_t(s.length), size_t(kPageTokens));
+    const int32_t page = pages_.find(parent, page_tokens);
+    if (page < 0) break;
+    parent = Pages::key(parent, page_tokens);
+    page_table_[size_t(slot * max_pages_ + int64_t(s.pages.size()))] = page;
+    s.pages.push_back(page);
+    s.keys.push_back(parent);
+    s.length += kPageTokens;
+  }
+  return slot;
+}
+
+int32_t KvCache::fork(int32_t from) {
+  const int32_t slot = open();
+  if (slot < 0) return -1;
+  slots_[size_t(slot)] = slots_[size_t(from)];
+  for (const int32_t page : slots_[size_t(from)].pages) pages_.retain(page);
+  std::copy_n(page_table_.begin() + from * max_pages_, max_pages_, page_table_.begin() + slot * max_pages_);
+  for (int64_t layer = 0; stage_.size() > 0 && layer < config_.layers; ++layer) {
+    std::memcpy(stage(layer, slot, 0), stage(layer, from, 0), size_t(config_.kv_heads * open_layout_.bytes));
+  }
+  return slot;
+}
+
+void KvCache::close(int32_t slot) {
+  Slot& s = slots_[size_t(slot)];
+  check(s.used, "kv cache: slot {} is not open", slot);
+  // Last pages first: when room is needed, the ends of old sequences go before their beginnings.
+  for (auto it = s.pages.rbegin(); it != s.pages.rend(); ++it) pages_.release(*it);
+  s = Slot{};
+}
+
+int64_t KvCache::pages_needed(int32_t slot, int64_t tokens) const {
+  const Slot& s = slots_[size_t(slot)];
+  return pages_for(s.length + tokens) - int64_t(s.pages.size());
+}
+
+bool KvCache::reserve(int32_t slot, int64_t tokens) {
+  Slot& s = slots_[size_t(slot)];
+  check(s.length + tokens <= config_.max_tokens, "kv cache: {} tokens do not fit a sequence of at most {}", s.length + tokens,
+        config_.max_tokens);
+  const int64_t needed = pages_needed(slot, tokens);
+  if (needed > pages_.available()) return false;
+  const int64_t first = s.length / kPageTokens;
+  if (s.length % kPageTokens != 0 && !writable(slot, first)) return false;
+  if (needed > pages_.available()) return false;
+  for (int64_t i = 0; i < needed; ++i) {
+    const int32_t page = pages_.allocate();
+    page_table_[size_t(slot * max_pages_ + int64_t(s.pages.size()))] = page;
+    s.pages.push_back(page);
+  }
+  return true;
+}
+
+bool KvCache::writable(int32_t slot, int64_t page_index) {
+  Slot& s = slots_[size_t(slot)];
+  const int32_t old = s.pages[size_t(page_index)];
+  if (pages_.references(old) == 1) return true;
+  const int32_t page = pages_.allocate();
+  if (page < 0) return false;
+  const int64_t block = config_.kv_heads * layout_.bytes;
+  for (int64_t layer = 0; layer < config_.layers; ++layer) {
+    std::byte* pool = pool_.data() + layer * config_.pages * block;
+    std::memcpy(pool + page * block, pool + old * block, size_t(block));
+  }
+  pages_.release(old);
+  s.pages[size_t(page_index)] = page;
+  page_table_[size_t(slot * max_pages_ + page_index)] = page;
+  return true;
+}
+
+std::byte* KvCache::stage(int64_t layer, int64_t slot, int64_t head) {
+  return stage_.data() + ((layer * config_.slots + slot) * config_.kv_heads + head) * open_layout_.bytes;
+}
+
+void KvCache::begin_step(const Batch& batch) {
+  open_first_.clear();
+  int64_t pages = 0;
+  for (const BatchSequence& s : batch.sequences) {
+    const Slot& slot = slots_.at(size_t(s.slot));
+    check(slot.used && s.position == slot.length, "kv cache: slot {} holds {} tokens; the batch continues at {}", s.slot,
+          slot.length, s.position);
+    check(pages_for(s.position + s.count) <= int64_t(slot.pages.size()), "kv cache: slot {} has no page for token {}", s.slot,
+          s.position + s.count - 1);
+    open_first_.push_back(pages);
+    pages += pages_for(s.position + s.count) - s.position / kPageTokens;
+  }
+  const size_t bytes = size_t(pages * config_.kv_heads * open_layout_.bytes);
+  if (layout_.sealed() && bytes > open_.size()) open_ = HostBuffer(bytes);
+}
+
+void KvCache::append(const Context& ctx, int64_t layer, const Batch& batch, const Tensor& k, const Tensor& v) {
+  const int64_t width = config_.kv_heads * config_.head_dim;
+  check(k.codec == id<F32> && v.codec == id<F32> && k.cols == width && v.cols == width && k.rows == batch.size() &&
+            v.rows == batch.size(),
+        "kv cache: append of k {} and v {}; f32 ({}, {}) needed", describe(k), describe(v), batch.size(), width);
+  if (layout_.sealed()) {
+    append_open(ctx, layer, batch, k, v);
+  } else {
+    append_rows(ctx, layer, batch, k, v);
+  }
+}
+
+void KvCache::append_rows(const Context& ctx, int64_t layer, const Batch& batch, const Tensor& k, const Tensor& v) {
+  const KvView kv = view(layer);
+  const int64_t channels = config_.head_dim;
+  for (const BatchSequence& s : batch.sequences) {
+    ctx.parallel_for(s.count, 8, [&](int64_t begin, int64_t end) {
+      std::vector<float> row(static_cast<size_t>(channels));
+      for (int64_t t = begin; t < end; ++t) {
+        const int64_t position = s.position + t;
+        for (int64_t h = 0; h < config_.kv_heads; ++h) {
+          std::byte* block = kv.block(s.slot, position / kPageTokens, h);
+          finite_row(k.data.row<const float>(s.first + t) + h * channels, channels, row.data());
+          encode_rows(kv_keys(block, layout_, &kv.k_scale), position % kPageTokens, 1, row.data(), channels);
+          finite_row(v.data.row<const float>(s.first + t) + h * channels, channels, row.data());
+          encode_rows(kv_values(block, layout_, &kv.v_scale), position % kPageTokens, 1, row.data(), channels);
+        }
+      }
+    });
+  }
+}
+
+void KvCache::append_open(const Context& ctx, int64_t layer, const Batch& batch, const Tensor& k, const Tensor& v) {
+  const KvView kv = view(layer);
+  const int64_t channels = config_.head_dim, heads = config_.kv_heads;
+  ctx.parallel_for(int64_t(batch.sequences.size()) * heads, 1, [&](int64_t begin, int64_t end) {
+    std::vector<float> row(static_cast<size_t>(channels));
+    for (int64_t job = begin; job < end; ++job) {
+      const int64_t i = job / heads, h = job % heads;
+      const BatchSequence& s = batch.sequences[size_t(i)];
+      const int64_t last = s.position + s.count;
+      for (int64_t page = s.position / kPageTokens; page < pages_for(last); ++page) {
+        std::byte* open = kv.open_block(i, s, page, h);
+        const int64_t start = std::max(s.position, page * kPageTokens), stop = std::min(last, (page + 1) * kPageTokens);
+        if (start % kPageTokens != 0) std::memcpy(open, stage(layer, s.slot, h), size_t(open_layout_.bytes));
+        const Tensor keys = kv_keys(open, open_layout_, &kv.k_scale), values = kv_values(open, open_layout_, &kv.v_scale);
+        for (int64_t p = start; p < stop; ++p) {
+          const int64_t t = s.first + p - s.position;
+          finite_row(k.data.row<const float>(t) + h * channels, channels, row.data());
+          encode_rows(keys, p % kPageTokens, 1, row.data(), channels);
+          finite_row(v.data.row<const float>(t) + h * channels, channels, row.data());
+          encode_rows(values, p % kPageTokens, 1, row.data(), channels);
+        }
+        if (stop % kPageTokens == 0) {
+          std::byte* block = kv.block(s.slot, page, h);
+          seal(keys, kv_keys(block, layout_, &kv.k_scale));
+          seal(values, kv_values(block, layout_, &kv.v_scale));
+        } else {
+          std::memcpy(stage(layer, s.slot, h), open, size_t(open_layout_.bytes));
+        }
+      }
+    }
+  });
+}
+
+KvView KvCache::view(int64_t layer) {
+  KvView kv;
+  kv.layout = layout_;
+  kv.pool = pool_.data() + layer * config_.pages * config_.kv_heads * layout_.bytes;
+  kv.kv_heads = config_.kv_heads;
+  kv.page_table = page_table_.data();
+  kv.max_pages = max_pages_;
+  kv.open_layout = open_layout_;
+  kv.open_pool = open_.data();
+  kv.open_first = open_first_.data();
+  return kv;
+}
+
+void KvCache::end_step(const Batch& batch) {
+  for (const BatchSequence& b : batch.sequences) {
+    Slot& s = slots_[size_t(b.slot)];
+    for (int64_t i = 0; i < b.count; ++i) {
+      s.tokens.push_back(batch.tokens[size_t(b.first + i)]);
+      ++s.length;
+      if (s.length % kPageTokens != 0) continue;
+      const uint64_t parent = s.keys.empty() ? Pages::kRoot : s.keys.back();
+      pages_.publish(s.pages[s.keys.size()], parent, s.tokens);
+      s.keys.push_back(Pages::key(parent, s.tokens));
+      s.tokens.clear();
+    }
+  }
+}
+
+}  // namespace quire

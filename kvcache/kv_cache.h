@@ -1,0 +1,74 @@
+// Where K and V live: pages of 64 tokens for every layer, sequences as rows of a page table, appended by `append` and read by
+// attention through `view`. Pages are shared by prefix and by fork; a shared page is copied before it is written.
+#pragma once
+#include <span>
+#include <vector>
+
+#include "kernels/context.h"
+#include "kernels/kv_view.h"
+#include "kvcache/pages.h"
+#include "quant/scheme.h"
+
+namespace quire {
+
+struct KvCacheConfig {
+  int64_t layers = 0, kv_heads = 0, head_dim = 0;
+  KvScheme scheme;
+  int64_t pages = 0;       // for all sequences together
+  int64_t slots = 1;       // sequences at once
+  int64_t max_tokens = 0;  // of one sequence
+};
+
+class KvCache {
+ public:
+  explicit KvCache(const KvCacheConfig& config);  // Error names the bytes if there is not enough memory
+
+  static int64_t page_bytes(const KvCacheConfig& config);   // of one page, all layers
+  static int64_t stage_bytes(const KvCacheConfig& config);  // open pages of the sealed kinds
+
+  // A new sequence. `tokens`: its prompt; whole pages already cached are shared, so its length may start above zero, but always
+  // below tokens.size(). -1 if every slot is taken.
+  int32_t open(std::span<const int32_t> tokens = {});
+  int32_t fork(int32_t slot);  // a sequence with the same contents; -1 if no slot or, for an open page, no page is left
+  void close(int32_t slot);    // full pages whose tokens are known are kept for reuse
+
+  int64_t length(int32_t slot) const { return slots_[size_t(slot)].length; }
+  // Pages for `tokens` more tokens; false, with nothing changed, if there are not enough.
+  bool reserve(int32_t slot, int64_t tokens);
+  int64_t pages_needed(int32_t slot, int64_t tokens) const;
+
+  // One step: begin, then append for each layer (k, v (T, kv_heads * C) f32, k rotated), then end, which makes the tokens part
+  // of their sequences and publishes full pages.
+  void begin_step(const Batch& batch);
+  void append(const Context& ctx, int64_t layer, const Batch& batch, const Tensor& k, const Tensor& v);
+  KvView view(int64_t layer);
+  void end_step(const Batch& batch);
+
+  const KvCacheConfig& config() const { return config_; }
+  const Pages& pages() const { return pages_; }
+  const KvLayout& layout() const { return layout_; }
+
+ private:
+  struct Slot {
+    bool used = false;
+    int64_t length = 0;
+    std::vector<int32_t> pages;
+    std::vector<int32_t> tokens;  // of the open page
+    std::vector<uint64_t> keys;   // of the full pages, in order
+  };
+  bool writable(int32_t slot, int64_t page_index);  // copy on write; false if no page is left
+  std::byte* stage(int64_t layer, int64_t slot, int64_t head);
+  void append_rows(const Context& ctx, int64_t layer, const Batch& batch, const Tensor& k, const Tensor& v);
+  void append_open(const Context& ctx, int64_t layer, const Batch& batch, const Tensor& k, const Tensor& v);
+
+  KvCacheConfig config_;
+  KvLayout layout_, open_layout_;
+  Pages pages_;
+  std::vector<Slot> slots_;
+  std::vector<int32_t> page_table_;  // (slots, max_pages)
+  int64_t max_pages_;
+  HostBuffer pool_, stage_, open_;   // open_: the f16 pages of this step (one layer at a time)
+  std::vector<int64_t> open_first_;  // (sequences of the batch)
+};
+
+}  // namespace quire
