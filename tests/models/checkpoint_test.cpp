@@ -5,7 +5,9 @@
 #include <gtest/gtest.h>
 
 #include "models/gguf.h"
+#include "tests/temp_dir.h"
 #include "tests/test_data.h"
+#include "tests/tiny_model.h"
 
 namespace quire {
 namespace {
@@ -91,6 +93,30 @@ TEST_F(RealModel, HasItsKnownTokenizer) {
   for (size_t i = 0; i < t.kinds.size(); ++i)
     EXPECT_EQ(t.kinds[i], i < 17 ? TokenKind::control : TokenKind::normal) << i;
   EXPECT_EQ(t.chat_template.compare(0, 28, "{% for message in messages %"), 0);
+}
+
+// Every tensor the model was made of is there, bit for bit, with the codec it was written in.
+void expect_same_tensors(const Checkpoint& checkpoint, const TinyModel& model) {
+  EXPECT_EQ(checkpoint.tensors().size(), model.tensors.size());
+  for (const TinyTensor& t : model.tensors) {
+    const CheckpointTensor* found = checkpoint.find(t.name);
+    ASSERT_NE(found, nullptr) << t.name;
+    const Tensor &x = found->tensor, &y = t.weight.tensor;
+    EXPECT_EQ(describe(x), describe(y)) << t.name;
+    ASSERT_EQ(x.data.pitch, y.data.pitch) << t.name;
+    EXPECT_EQ(std::memcmp(x.data.ptr, y.data.ptr, size_t(x.rows * x.data.pitch)), 0) << t.name;
+  }
+}
+
+TEST(TinyGguf, GivesBackWhatWasWritten) {
+  for (const Codec codec : {id<F32>, id<F16>, id<BF16>, id<Q8_0>, id<Q4_0>, id<Q4_1>}) {
+    const TempDir dir;
+    const TinyModel model =
+        make_tiny_model({.tied = codec != id<F16>, .attention_bias = true, .mlp_bias = true, .matrices = codec});
+    const Checkpoint checkpoint = Checkpoint::open(write_tiny_gguf(model, dir.file("tiny.gguf")));
+    SCOPED_TRACE(info(codec).name);
+    expect_same_tensors(checkpoint, model);
+  }
 }
 
 }  // namespace
