@@ -1,5 +1,6 @@
 #include "kernels/context.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <string_view>
 
@@ -40,23 +41,24 @@ Isa default_isa() {
 
 std::byte* Scratch::take_bytes(size_t bytes) {
   bytes = (bytes + 63) / 64 * 64;
-  wanted_ += bytes;
-  if (blocks_.empty() || used_ + bytes > blocks_.back().size()) {
-    blocks_.emplace_back(std::max<size_t>(bytes, 1 << 16));
+  while (block_ < blocks_.size() && used_ + bytes > blocks_[block_].size()) {
+    ++block_;
     used_ = 0;
   }
-  std::byte* p = blocks_.back().data() + used_;
+  if (block_ == blocks_.size()) blocks_.emplace_back(std::max<size_t>(bytes, 1 << 20));
+  std::byte* p = blocks_[block_].data() + used_;
   used_ += bytes;
   return p;
 }
 
 void Scratch::reset() {
   if (blocks_.size() > 1) {  // one block for all of it next time
+    const size_t total = capacity();
     blocks_.clear();
-    blocks_.emplace_back(wanted_);
+    blocks_.emplace_back(total);
   }
+  block_ = 0;
   used_ = 0;
-  wanted_ = 0;
 }
 
 size_t Scratch::capacity() const {

@@ -14,7 +14,7 @@ enum class Isa : uint8_t { baseline, avx2, avx512 };  // avx2: + fma, f16c; avx5
 Isa default_isa();
 const char* to_string(Isa isa);
 
-// Grows to the largest step it has seen, then never allocates again. Everything taken is given back by reset().
+// A stack of memory that grows to the largest step it has seen, then never allocates again.
 class Scratch {
  public:
   template <class T>
@@ -25,9 +25,25 @@ class Scratch {
   void reset();                         // invalidates everything taken
   size_t capacity() const;
 
+  // Gives back at the end of its scope what was taken in it.
+  class Scope {
+   public:
+    explicit Scope(Scratch& scratch) : scratch_(scratch), block_(scratch.block_), used_(scratch.used_) {}
+    ~Scope() {
+      scratch_.block_ = block_;
+      scratch_.used_ = used_;
+    }
+    Scope(const Scope&) = delete;
+    Scope& operator=(const Scope&) = delete;
+
+   private:
+    Scratch& scratch_;
+    size_t block_, used_;
+  };
+
  private:
   std::vector<HostBuffer> blocks_;
-  size_t used_ = 0, wanted_ = 0;
+  size_t block_ = 0, used_ = 0;  // the next byte is blocks_[block_] + used_
 };
 
 struct Context {

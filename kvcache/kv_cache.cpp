@@ -104,8 +104,9 @@ bool KvCache::reserve(int32_t slot, int64_t tokens) {
         config_.max_tokens);
   const int64_t needed = pages_needed(slot, tokens);
   if (needed > pages_.available()) return false;
-  const int64_t first = s.length / kPageTokens;
-  if (s.length % kPageTokens != 0 && !writable(slot, first)) return false;
+  for (int64_t i = s.length / kPageTokens; i < int64_t(s.pages.size()); ++i) {
+    if (!writable(slot, i)) return false;
+  }
   if (needed > pages_.available()) return false;
   for (int64_t i = 0; i < needed; ++i) {
     const int32_t page = pages_.allocate();

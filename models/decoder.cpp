@@ -1,0 +1,162 @@
+#include "models/decoder.h"
+
+
+#include "kernels/attention.h"
+#include "kernels/convert.h"
+#include "kernels/glu.h"
+#include "kernels/rmsnorm.h"
+
+namespace quire {
+
+namespace {
+
+constexpr Format kF32{id<F32>, 0};
+
+OwnedTensor load_vector(const Context& ctx, const Checkpoint& checkpoint, const std::string& name) {
+  const Tensor& src = checkpoint.get(name);
+  OwnedTensor v = make_tensor(kF32, src.rows, src.cols);
+  convert(ctx, src, v);
+  return v;
+}
+
+Tensor scratch_tensor(const Context& ctx, Format format, int64_t rows, int64_t cols) {
+  const StorageOptions options{.row_align = 64, .sums = format.codec == id<Int8>};
+  return place_tensor(ctx.scratch->take_bytes(size_t(storage_bytes(format, rows, cols, options))), format, rows, cols, options);
+}
+
+}  // namespace
+
+Decoder Decoder::load(const Context& ctx, const Checkpoint& checkpoint, const Scheme& scheme, int64_t context,
+                      const Progress& progress) {
+  Decoder d;
+  d.config_ = checkpoint.config();
+  const ModelConfig& c = d.config_;
+  const Family& family = find_family(c.family);
+  family.check(c);
+  const auto report = [&](int64_t done) {
+    check(!progress || progress("loading", done, c.layers + 1), "loading was cancelled");
+  };
+  const auto load = [&](const std::vector<std::string>& names) {
+    return Linear::load(ctx, checkpoint, names, scheme, scheme.weight);
+  };
+  for (int64_t layer = 0; layer < c.layers; ++layer) {
+    report(layer);
+    const std::string at = fmt::format("model.layers.{}.", layer);
+    Block b;
+    b.attention_norm = load_vector(ctx, checkpoint, at + family.attention_norm + ".weight");
+    b.ffn_norm = load_vector(ctx, checkpoint, at + family.ffn_norm + ".weight");
+    b.qkv = load({at + family.q, at + family.k, at + family.v});
+    b.o = load({at + family.o});
+    b.gate_up = load({at + family.gate, at + family.up});
+    b.down = load({at + family.down});
+    d.blocks_.push_back(std::move(b));
+  }
+  report(c.layers);
+  d.final_norm_ = load_vector(ctx, checkpoint, "model.norm.weight");
+  const char* embedding = "model.embed_tokens";
+  d.head_ = Linear::load(ctx, checkpoint, {c.tied_embeddings ? embedding : "lm_head"}, scheme, scheme.embedding);
+  const Tensor& table = checkpoint.get(std::string(embedding) + ".weight");
+  d.embed_from_head_ = c.tied_embeddings && !scheme.native;
+  if (scheme.native) {
+    d.embedding_ = table;  // a few rows a step, straight from the map
+  } else if (!c.tied_embeddings) {
+    d.own_embedding_ = make_tensor(scheme.embedding, table.rows, table.cols);
+    convert(ctx, table, d.own_embedding_);
+    d.embedding_ = d.own_embedding_;
+  }
+  d.rope_.emplace_back(context, c.rope_dim, c.rope_theta);
+  report(c.layers + 1);
+  return d;
+}
+
+void Decoder::embed(const Context& ctx, const Batch& batch, const Tensor& h) const {
+  for (const int32_t token : batch.tokens) {
+    check(token >= 0 && token < config_.vocab, "embed: token {} is not in the vocabulary of {}", token, config_.vocab);
+  }
+  if (embed_from_head_) {
+    ctx.parallel_for(batch.size(), 16, [&](int64_t begin, int64_t end) {
+      for (int64_t t = begin; t < end; ++t) head_.decode_row(batch.tokens[size_t(t)], h.data.row<float>(t));
+    });
+  } else {
+    convert(ctx, embedding_, h, batch.tokens.data());
+  }
+}
+
+void Decoder::block(const Context& ctx, int64_t layer, const Tensor& h, const Batch& batch, KvCache& cache) const {
+  const Scratch::Scope scope(*ctx.scratch);
+  const Block& b = blocks_[size_t(layer)];
+  const ModelConfig& c = config_;
+  const int64_t tokens = batch.size(), q_width = c.heads * c.head_dim, kv_width = c.kv_heads * c.head_dim;
+  const float eps = float(c.norm_eps);
+  const float* residual = h.data.row<const float>(0);
+
+  const Tensor normed = scratch_tensor(ctx, b.qkv.input(), tokens, c.hidden);
+  rmsnorm(ctx, h, b.attention_norm, eps, normed);
+  const Tensor qkv = scratch_tensor(ctx, kF32, tokens, q_width + 2 * kv_width);
+  b.qkv.run(ctx, normed, qkv);
+  rope(ctx, qkv, c.heads + c.kv_heads, c.head_dim, batch.positions.data(), rope_[0]);
+  cache.append(ctx, layer, batch, cols_of(qkv, q_width, kv_width), cols_of(qkv, q_width + kv_width, kv_width));
+  const Tensor mixed = scratch_tensor(ctx, kF32, tokens, q_width);
+  attention(ctx, cols_of(qkv, 0, q_width), cache.view(layer), batch, c.heads, mixed);
+  Tensor o_in = mixed;
+  if (!(b.o.input() == kF32)) {
+    o_in = scratch_tensor(ctx, b.o.input(), tokens, q_width);
+    convert(ctx, mixed, o_in);
+  }
+  b.o.run(ctx, o_in, h, residual);
+
+  const Tensor ffn_in = scratch_tensor(ctx, b.gate_up.input(), tokens, c.hidden);
+  rmsnorm(ctx, h, b.ffn_norm, eps, ffn_in);
+  const Tensor gate_up = scratch_tensor(ctx, kF32, tokens, 2 * c.ffn);
+  b.gate_up.run(ctx, ffn_in, gate_up);
+  const Tensor down_in = scratch_tensor(ctx, b.down.input(), tokens, c.ffn);
+  glu(ctx, gate_up, down_in);
+  b.down.run(ctx, down_in, h, residual);
+}
+
+void Decoder::head(const Context& ctx, const Batch& batch, const Tensor& h, const Tensor& logits) const {
+  const int64_t rows = int64_t(batch.logits_rows.size());
+  if (rows == 0) return;
+  check(logits.rows == rows && logits.cols == config_.vocab, "head: logits {} for {} rows and a vocabulary of {}",
+        describe(logits), rows, config_.vocab);
+  const Tensor last = scratch_tensor(ctx, kF32, rows, config_.hidden);
+  convert(ctx, h, last, batch.logits_rows.data());
+  const Tensor normed = scratch_tensor(ctx, head_.input(), rows, config_.hidden);
+  rmsnorm(ctx, last, final_norm_, float(config_.norm_eps), normed);
+  head_.run(ctx, normed, logits);
+}
+
+void Decoder::forward(const Context& ctx, const Batch& batch, KvCache& cache, const Tensor& logits) const {
+  ctx.scratch->reset();
+  cache.begin_step(batch);
+  const Tensor h = scratch_tensor(ctx, kF32, batch.size(), config_.hidden);
+  embed(ctx, batch, h);
+  for (int64_t layer = 0; layer < config_.layers; ++layer) block(ctx, layer, h, batch, cache);
+  head(ctx, batch, h, logits);
+  cache.end_step(batch);
+}
+
+int64_t Decoder::weight_bytes() const {
+  int64_t total = head_.bytes() + storage_bytes(kF32, 1 + 2 * config_.layers, config_.hidden);
+  if (embedding_.data.ptr && embedding_.data.ptr != head_.parts()[0].weight.rows.data.ptr) {
+    total += tensor_bytes(format_of(embedding_), embedding_.rows, embedding_.cols);
+  }
+  for (const Block& b : blocks_) total += b.qkv.bytes() + b.o.bytes() + b.gate_up.bytes() + b.down.bytes();
+  return total;
+}
+
+std::vector<std::string> Decoder::description() const {
+  std::vector<std::string> lines;
+  std::string previous;
+  for (size_t i = 0; i < blocks_.size(); ++i) {
+    const Block& b = blocks_[i];
+    const std::string text = fmt::format("{}; {}; {}; {}", b.qkv.description(), b.o.description(), b.gate_up.description(),
+                                         b.down.description());
+    if (text != previous) lines.push_back(fmt::format("layers {}..: {}", i, text));
+    previous = text;
+  }
+  lines.push_back("head " + head_.description());
+  return lines;
+}
+
+}  // namespace quire

@@ -1,0 +1,47 @@
+// The network: embed, blocks, head, over ragged batches and the paged cache. What differs between families is in family.h.
+#pragma once
+#include <vector>
+
+#include "base/sink.h"
+#include "kernels/rope.h"
+#include "kvcache/kv_cache.h"
+#include "models/family.h"
+#include "models/linear.h"
+
+namespace quire {
+
+class Decoder {
+ public:
+  // Packs every weight for the scheme; keeps a pointer to the checkpoint, whose map the embedding may stay in.
+  // `context`: positions to prepare rope for.
+  static Decoder load(const Context& ctx, const Checkpoint& checkpoint, const Scheme& scheme, int64_t context,
+                      const Progress& progress = {});
+
+  // One step. The cache has pages for the batch; its tokens are appended to it. logits (batch.logits_rows, V) f32.
+  void forward(const Context& ctx, const Batch& batch, KvCache& cache, const Tensor& logits) const;
+
+  // The three parts of it, for callers that look inside. h is the residual stream (T, D) f32.
+  void embed(const Context& ctx, const Batch& batch, const Tensor& h) const;
+  void block(const Context& ctx, int64_t layer, const Tensor& h, const Batch& batch, KvCache& cache) const;
+  void head(const Context& ctx, const Batch& batch, const Tensor& h, const Tensor& logits) const;
+
+  const ModelConfig& config() const { return config_; }
+  int64_t weight_bytes() const;
+  std::vector<std::string> description() const;
+
+ private:
+  struct Block {
+    OwnedTensor attention_norm, ffn_norm;  // (1, D) f32
+    Linear qkv, o, gate_up, down;
+  };
+  ModelConfig config_;
+  std::vector<Block> blocks_;
+  Tensor embedding_;       // (V, D) in the file's map, unless the head is decoded instead
+  OwnedTensor own_embedding_;
+  bool embed_from_head_ = false;
+  OwnedTensor final_norm_;
+  Linear head_;
+  std::vector<RopeTable> rope_;  // one; empty only before load
+};
+
+}  // namespace quire

@@ -1,0 +1,133 @@
+#include "models/linear.h"
+
+#include "kernels/convert.h"
+
+namespace quire {
+
+Format activation_format(const Scheme& scheme, Format weight) {
+  if (!scheme.native_activation) return scheme.activation;
+  const CodecInfo& codec = info(weight.codec);
+  if (codec.integer && codec.group > 0) return {id<Int8>, codec.group};
+  return {id<F32>, 0};
+}
+
+namespace {
+
+std::string short_name(const std::string& name) { return name.substr(name.rfind('.') + 1); }
+
+std::vector<float> load_bias(const Checkpoint& checkpoint, const std::vector<std::string>& names, int64_t n) {
+  std::vector<float> bias;
+  int64_t at = 0;
+  for (const std::string& name : names) {
+    const int64_t rows = checkpoint.get(name + ".weight").rows;
+    if (const CheckpointTensor* b = checkpoint.find(name + ".bias")) {
+      bias.resize(size_t(n), 0.0f);
+      info(b->tensor.codec).decode(b->tensor, 0, 0, rows, bias.data() + at);
+    }
+    at += rows;
+  }
+  return bias;
+}
+
+// Weights of consecutive names that agree in format, packed together.
+LinearPart load_part(const Context& ctx, const Checkpoint& checkpoint, const std::vector<std::string>& names, Format weight,
+                     Format activation) {
+  LinearPart part;
+  std::vector<OwnedTensor> made;
+  std::vector<Tensor> canonical;
+  MatmulProblem problem{weight, activation, 0, 0};
+  for (const std::string& name : names) {
+    const Tensor& src = checkpoint.get(name + ".weight");
+    if (format_of(src) == weight) {
+      canonical.push_back(src);
+    } else {
+      made.push_back(make_tensor(weight, src.rows, src.cols));
+      convert(ctx, src, made.back());
+      canonical.push_back(made.back());
+    }
+    problem.n += src.rows;
+    problem.k = src.cols;
+    part.names += (part.names.empty() ? "" : "+") + short_name(name);
+  }
+  part.bias = load_bias(checkpoint, names, problem.n);
+  part.weight = pack_weight(ctx, canonical, activation, choose_layout(problem, ctx.isa));
+  if (!part.weight.layout && canonical.size() == 1 && made.size() == 1) part.rows = std::move(made[0]);
+  return part;
+}
+
+}  // namespace
+
+Linear Linear::load(const Context& ctx, const Checkpoint& checkpoint, const std::vector<std::string>& names,
+                    const Scheme& scheme, Format format) {
+  Linear linear;
+  const auto weight_format = [&](const std::string& name) {
+    return scheme.native ? format_of(checkpoint.get(name + ".weight")) : format;
+  };
+  for (size_t i = 0; i < names.size();) {
+    const Format weight = weight_format(names[i]);
+    std::vector<std::string> together;
+    while (i < names.size() && weight_format(names[i]) == weight) together.push_back(names[i++]);
+    LinearPart part = load_part(ctx, checkpoint, together, weight, activation_format(scheme, weight));
+    part.begin = linear.n_;
+    linear.n_ += part.weight.problem.n;
+    linear.k_ = part.weight.problem.k;
+    linear.parts_.push_back(std::move(part));
+  }
+  linear.input_ = linear.parts_[0].weight.problem.x;
+  for (const LinearPart& part : linear.parts_) {
+    if (!(part.weight.problem.x == linear.input_)) linear.input_ = {id<F32>, 0};
+  }
+  return linear;
+}
+
+void Linear::run(const Context& ctx, const Tensor& x, const Tensor& y, const float* residual) const {
+  for (const LinearPart& part : parts_) {
+    const Format wanted = part.weight.problem.x;
+    Tensor in = x;
+    if (!(format_of(x) == wanted)) {
+      const StorageOptions options{.row_align = 64, .sums = true};
+      in = place_tensor(ctx.scratch->take_bytes(size_t(storage_bytes(wanted, x.rows, x.cols, options))), wanted, x.rows, x.cols,
+                        options);
+      convert(ctx, x, in);
+    }
+    Epilogue epilogue;
+    if (!part.bias.empty()) epilogue.bias = part.bias.data();
+    if (residual) epilogue.residual = residual + part.begin;
+    matmul(ctx, in, part.weight, cols_of(y, part.begin, part.weight.problem.n), epilogue);
+  }
+}
+
+void Linear::decode_row(int64_t row, float* out) const {
+  for (const LinearPart& part : parts_) {
+    if (row >= part.begin + part.weight.problem.n) continue;
+    const PackedWeight& w = part.weight;
+    if (w.layout) {
+      w.layout->unpack(w.data.data(), w.problem, row - part.begin, out);
+    } else {
+      info(w.rows.codec).decode(w.rows, row - part.begin, 0, k_, out);
+    }
+    return;
+  }
+  fail(fmt::format("linear: row {} of {}", row, n_));
+}
+
+int64_t Linear::bytes() const {
+  int64_t total = 0;
+  for (const LinearPart& part : parts_) {
+    const PackedWeight& w = part.weight;
+    total += w.layout ? w.layout->bytes(w.problem) : tensor_bytes(w.problem.w, w.problem.n, w.problem.k);
+    total += int64_t(part.bias.size() * sizeof(float));
+  }
+  return total;
+}
+
+std::string Linear::description() const {
+  std::string text;
+  for (const LinearPart& part : parts_) {
+    text += fmt::format("{}{}: {} x {} in {}", text.empty() ? "" : ", ", part.names, to_string(part.weight.problem.w),
+                        to_string(part.weight.problem.x), part.weight.layout ? part.weight.layout->name : "rows");
+  }
+  return text;
+}
+
+}  // namespace quire

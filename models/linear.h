@@ -1,0 +1,50 @@
+// y = x w^T (+ bias), with its weight packed for the activations it will meet. Several matrices that read the same x (q, k, v;
+// gate, up) are one Linear: one matmul where their formats agree, one each where not.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "kernels/matmul.h"
+#include "models/checkpoint.h"
+#include "quant/scheme.h"
+
+namespace quire {
+
+struct LinearPart {
+  PackedWeight weight;
+  OwnedTensor rows;  // what weight.rows points into, when it was made here and is used as it lies
+  std::vector<float> bias;
+  int64_t begin;     // first column of y
+  std::string names;
+};
+
+class Linear {
+ public:
+  // `names`: tensors of the checkpoint without ".weight", concatenated along the output. Canonical weights in `format`, or as
+  // they are in the file (native). Works in slices; what is not needed after packing is freed.
+  static Linear load(const Context& ctx, const Checkpoint& checkpoint, const std::vector<std::string>& names,
+                     const Scheme& scheme, Format format);
+
+  // The format x should be written in: what every part reads, or f32 if they differ.
+  Format input() const { return input_; }
+  int64_t n() const { return n_; }
+  int64_t k() const { return k_; }
+  // x (T, K) in input(), y (T, N) f32; residual (T, N) with y's pitch, or null.
+  void run(const Context& ctx, const Tensor& x, const Tensor& y, const float* residual = nullptr) const;
+  // Row `row` of the weight, decoded (K): an embedding tied to a packed head.
+  void decode_row(int64_t row, float* out) const;
+
+  int64_t bytes() const;  // in memory for the weight as it runs
+  const std::vector<LinearPart>& parts() const { return parts_; }
+  std::string description() const;  // "q_proj+k_proj+v_proj: int8 x int8, layout ..."
+
+ private:
+  std::vector<LinearPart> parts_;
+  Format input_;
+  int64_t n_ = 0, k_ = 0;
+};
+
+// Activations for a weight format: what the scheme says, or int8 in the block length for GGUF blocks and f32 for the rest.
+Format activation_format(const Scheme& scheme, Format weight);
+
+}  // namespace quire
