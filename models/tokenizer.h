@@ -16,8 +16,11 @@ class Tokenizer {
   ~Tokenizer();
   Tokenizer(Tokenizer&&) noexcept;
 
-  // parse_special: control tokens spelled in the text become their ids (templates); otherwise they are plain text (user input
-  // that must not forge turns). add_bos follows the model. Invalid UTF-8 is encoded byte by byte, never dropped.
+  // parse_special: control tokens spelled in the text become their ids (templates); otherwise they are plain text (user
+  // input that must not forge turns). add_bos follows the model, unless the text itself begins with bos. Invalid UTF-8
+  // (each byte that starts no well-formed sequence) is encoded byte by byte, never merged and never dropped. A byte the
+  // vocabulary has no token for becomes `unknown` (SmolLM2 lacks some control characters); Error if there is none. Safe
+  // from several threads.
   std::vector<int32_t> encode(std::string_view text, bool parse_special = true) const;
   // Bytes of one token; control tokens give their spelling if `special`, else nothing. Not necessarily whole UTF-8.
   std::string_view bytes(int32_t id, bool special = false) const;

@@ -14,6 +14,7 @@ struct TokenizerData {
   std::vector<TokenKind> kinds;     // by id; control and user_defined are matched in text before the regexes
   std::vector<std::string> merges;  // "left right", best first
   std::vector<std::string> split_patterns;  // pre-tokenizer regexes (PCRE2, UTF), each applied to the pieces of the one before
+  bool whole_pieces = false;  // a piece that is a token is that token, whatever the merges (Llama 3's "ignore_merges")
   int32_t bos = -1, unknown = -1, pad = -1;
   std::vector<int32_t> eos;  // merged from every place a model names them
   bool add_bos = false, add_prefix_space = false;

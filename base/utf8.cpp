@@ -1,0 +1,54 @@
+#include "base/utf8.h"
+
+namespace quire {
+
+namespace {
+uint8_t byte_at(std::string_view text, size_t at) { return static_cast<uint8_t>(text[at]); }
+}  // namespace
+
+size_t utf8_sequence(std::string_view text, size_t at) {
+  if (at >= text.size()) return 0;
+  const uint8_t lead = byte_at(text, at);
+  if (lead < 0x80) return 1;
+  if (lead < 0xC2 || lead > 0xF4) return 0;  // continuation, overlong two-byte form, above U+10FFFF
+  const size_t length = lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
+  if (at + length > text.size()) return 0;
+  // Only the second byte's range depends on the lead (Unicode table 3-7).
+  const uint8_t second = byte_at(text, at + 1);
+  const uint8_t low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
+  const uint8_t high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
+  if (second < low || second > high) return 0;
+  for (size_t i = 2; i < length; ++i)
+    if ((byte_at(text, at + i) & 0xC0) != 0x80) return 0;
+  return length;
+}
+
+uint32_t utf8_decode(std::string_view text, size_t at) {
+  const uint32_t lead = byte_at(text, at);
+  if (lead < 0x80) return lead;
+  const auto tail = [&](size_t i) { return static_cast<uint32_t>(byte_at(text, at + i) & 0x3F); };
+  if (lead < 0xE0) return (lead & 0x1F) << 6 | tail(1);
+  if (lead < 0xF0) return (lead & 0x0F) << 12 | tail(1) << 6 | tail(2);
+  return (lead & 0x07) << 18 | tail(1) << 12 | tail(2) << 6 | tail(3);
+}
+
+void utf8_append(std::string& out, uint32_t c) {
+  const auto put = [&](uint32_t byte) { out.push_back(static_cast<char>(byte)); };
+  if (c < 0x80) {
+    put(c);
+  } else if (c < 0x800) {
+    put(0xC0 | c >> 6), put(0x80 | (c & 0x3F));
+  } else if (c < 0x10000) {
+    put(0xE0 | c >> 12), put(0x80 | (c >> 6 & 0x3F)), put(0x80 | (c & 0x3F));
+  } else {
+    put(0xF0 | c >> 18), put(0x80 | (c >> 12 & 0x3F)), put(0x80 | (c >> 6 & 0x3F)), put(0x80 | (c & 0x3F));
+  }
+}
+
+size_t utf8_valid_prefix(std::string_view text) {
+  size_t at = 0;
+  while (size_t length = utf8_sequence(text, at)) at += length;
+  return at;
+}
+
+}  // namespace quire

@@ -1,0 +1,211 @@
+#include "models/tokenizer.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/utf8.h"
+#include "models/bpe.h"
+#include "models/byte_alphabet.h"
+#include "models/split_pattern.h"
+
+namespace quire {
+
+namespace {
+
+// Spellings that are found in the text before anything else cuts it: a trie, so that the cost does not grow with their
+// number.
+class Spellings {
+ public:
+  void add(std::string_view spelling, int32_t id, bool control) {
+    uint32_t node = 0;
+    for (const char c : spelling) {
+      const auto [it, fresh] = edges_.emplace(key(node, c), static_cast<uint32_t>(nodes_.size()));
+      if (fresh) nodes_.push_back({});
+      node = it->second;
+    }
+    nodes_[node] = {id, control, spelling.size()};
+  }
+
+  struct Found {
+    int32_t id = -1;
+    bool control = false;
+    size_t length = 0;
+  };
+  // The longest one that starts at text[at]; id -1 if none does.
+  Found longest(std::string_view text, size_t at, bool with_control) const {
+    Found best;
+    uint32_t node = 0;
+    for (; at < text.size(); ++at) {
+      const auto it = edges_.find(key(node, text[at]));
+      if (it == edges_.end()) break;
+      node = it->second;
+      const Found& f = nodes_[node];
+      if (f.id >= 0 && (with_control || !f.control)) best = f;
+    }
+    return best;
+  }
+
+ private:
+  static uint64_t key(uint32_t node, char c) { return static_cast<uint64_t>(node) << 8 | static_cast<uint8_t>(c); }
+
+  std::unordered_map<uint64_t, uint32_t> edges_;
+  std::vector<Found> nodes_{1};
+};
+
+// "<0x0A>": how vocabularies with byte fallback spell single bytes.
+std::string byte_token(const std::string& token, size_t id) {
+  const auto digit = [&](char c) {
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                                  : -1;
+  };
+  const bool ok = token.size() == 6 && token.compare(0, 3, "<0x") == 0 && token[5] == '>' && digit(token[3]) >= 0 &&
+                  digit(token[4]) >= 0;
+  check(ok, "tokenizer: token {} '{}' is marked as a byte but is not spelled <0xNN>", id, token);
+  return std::string(1, static_cast<char>(digit(token[3]) * 16 + digit(token[4])));
+}
+
+}  // namespace
+
+struct Tokenizer::State {
+  TokenizerData data;
+  TokenIds ids;
+  std::vector<std::string> bytes;  // by id
+  Spellings spellings;
+  std::vector<SplitPattern> patterns;
+  std::unique_ptr<Bpe> bpe;
+
+  explicit State(TokenizerData d);
+  void check_id(int32_t id, const char* what) const;
+  void add_token(size_t id);
+  void encode_text(std::string_view text, std::vector<int32_t>& out) const;
+  void encode_valid(std::string_view text, std::vector<int32_t>& out) const;
+};
+
+Tokenizer::State::State(TokenizerData d) : data(std::move(d)) {
+  check(data.model == "bpe", "tokenizer: model '{}' is not supported; byte-level 'bpe' is", data.model);
+  check(!data.tokens.empty() && data.tokens.size() < INT32_MAX, "tokenizer: a vocabulary of {} tokens",
+        data.tokens.size());
+  check(data.kinds.size() == data.tokens.size(), "tokenizer: {} tokens but {} kinds", data.tokens.size(),
+        data.kinds.size());
+  check_id(data.bos, "bos");
+  check_id(data.unknown, "unknown");
+  check_id(data.pad, "pad");
+  for (const int32_t id : data.eos) check(id >= 0, "tokenizer: eos is {}", id), check_id(id, "eos");
+  check(!data.add_bos || data.bos >= 0, "tokenizer: the model wants bos before every text but names none");
+  ids.reserve(data.tokens.size());
+  bytes.resize(data.tokens.size());
+  for (size_t id = 0; id < data.tokens.size(); ++id) add_token(id);
+  bpe = std::make_unique<Bpe>(data.merges, ids, data.unknown);
+  for (const std::string& pattern : data.split_patterns) patterns.emplace_back(pattern);
+}
+
+void Tokenizer::State::check_id(int32_t id, const char* what) const {
+  check(id >= -1 && id < static_cast<int64_t>(data.tokens.size()), "tokenizer: {} is token {}, but there are {}", what,
+        id, data.tokens.size());
+}
+
+void Tokenizer::State::add_token(size_t id) {
+  const std::string& token = data.tokens[id];
+  const auto [it, fresh] = ids.emplace(token, static_cast<int32_t>(id));
+  check(fresh, "tokenizer: tokens {} and {} are both '{}'", it->second, id, token);
+  const TokenKind kind = data.kinds[id];
+  if (kind == TokenKind::control || kind == TokenKind::user_defined) {
+    check(!token.empty(), "tokenizer: special token {} is empty", id);
+    spellings.add(token, static_cast<int32_t>(id), kind == TokenKind::control);
+  }
+  if (kind == TokenKind::byte)
+    bytes[id] = byte_token(token, id);
+  else if (kind == TokenKind::normal)
+    // Files mark some added tokens as normal; what is not in the byte alphabet is its own text, as in HuggingFace's
+    // decoder.
+    bytes[id] = bytes_of_letters(token).value_or(token);
+  else
+    bytes[id] = token;
+}
+
+// Text without special tokens: well-formed runs go through the patterns, every other byte is a token of its own.
+void Tokenizer::State::encode_text(std::string_view text, std::vector<int32_t>& out) const {
+  while (!text.empty()) {
+    const size_t valid = utf8_valid_prefix(text);
+    if (valid) encode_valid(text.substr(0, valid), out);
+    if (valid < text.size()) out.push_back(bpe->byte_id(static_cast<uint8_t>(text[valid])));
+    text.remove_prefix(std::min(text.size(), valid + 1));
+  }
+}
+
+void Tokenizer::State::encode_valid(std::string_view text, std::vector<int32_t>& out) const {
+  std::string prefixed;
+  if (data.add_prefix_space && text[0] != ' ') text = prefixed = " " + std::string(text);
+  std::vector<std::string_view> pieces{text}, next;
+  for (const SplitPattern& pattern : patterns) {
+    next.clear();
+    pattern.split(pieces, next);
+    pieces.swap(next);
+  }
+  for (const std::string_view piece : pieces) {
+    if (data.whole_pieces) {
+      std::string letters;
+      for (const char c : piece) letters += byte_letter(static_cast<uint8_t>(c));
+      const auto it = ids.find(letters);
+      if (it != ids.end()) {
+        out.push_back(it->second);
+        continue;
+      }
+    }
+    bpe->encode(piece, out);
+  }
+}
+
+Tokenizer::Tokenizer(TokenizerData data) : state_(std::make_unique<State>(std::move(data))) {}
+Tokenizer::~Tokenizer() = default;
+Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
+
+std::vector<int32_t> Tokenizer::encode(std::string_view text, bool parse_special) const {
+  const State& s = *state_;
+  std::vector<int32_t> out;
+  size_t done = 0;
+  for (size_t at = 0; at < text.size();) {
+    const auto found = s.spellings.longest(text, at, parse_special);
+    if (found.id < 0) {
+      ++at;
+      continue;
+    }
+    s.encode_text(text.substr(done, at - done), out);
+    out.push_back(found.id);
+    done = at += found.length;
+  }
+  s.encode_text(text.substr(done), out);
+  if (s.data.add_bos && (out.empty() || out[0] != s.data.bos)) out.insert(out.begin(), s.data.bos);
+  return out;
+}
+
+std::string_view Tokenizer::bytes(int32_t id, bool special) const {
+  check(id >= 0 && id < vocab_size(), "tokenizer: token {} of a vocabulary of {}", id, vocab_size());
+  const TokenKind kind = state_->data.kinds[static_cast<size_t>(id)];
+  const bool text = kind == TokenKind::normal || kind == TokenKind::user_defined || kind == TokenKind::byte;
+  return text || special ? std::string_view(state_->bytes[static_cast<size_t>(id)]) : std::string_view();
+}
+
+std::string Tokenizer::decode(std::span<const int32_t> ids, bool special) const {
+  std::string out;
+  for (const int32_t id : ids) out += bytes(id, special);
+  return out;
+}
+
+int32_t Tokenizer::vocab_size() const { return static_cast<int32_t>(state_->data.tokens.size()); }
+
+bool Tokenizer::is_eos(int32_t id) const {
+  const std::vector<int32_t>& eos = state_->data.eos;
+  return std::find(eos.begin(), eos.end(), id) != eos.end();
+}
+
+const TokenizerData& Tokenizer::data() const { return state_->data; }
+
+int32_t Tokenizer::find(std::string_view token) const {
+  const auto it = state_->ids.find(token);
+  return it == state_->ids.end() ? -1 : it->second;
+}
+
+}  // namespace quire
