@@ -2,7 +2,7 @@
 
 #include <cstring>
 
-#include "kernels/cpu/matmul_cpu.h"
+#include "kernels/cpu/matmul_simd.h"
 
 namespace quire {
 
@@ -13,6 +13,17 @@ std::string describe(const MatmulProblem& p) {
 }
 
 bool anything(const MatmulProblem&) { return true; }
+bool floats(const MatmulProblem& p) { return !cpu::integer_rule(p); }
+
+// One entry of the list, for one instruction set.
+template <const cpu::MatmulSimd& Simd>
+void run_float(const Context& ctx, const Tensor& x, const PackedWeight& w, const Tensor& y, const Epilogue& epilogue) {
+  cpu::matmul_float(Simd, ctx, x, w, y, epilogue);
+}
+template <const cpu::MatmulSimd& Simd>
+void run_int(const Context& ctx, const Tensor& x, const PackedWeight& w, const Tensor& y, const Epilogue& epilogue) {
+  cpu::matmul_int(Simd, ctx, x, w, y, epilogue);
+}
 
 // What makes the pair of formats meaningless to every kernel.
 void check_problem(const MatmulProblem& p) {
@@ -102,7 +113,21 @@ const MatmulKernel& find_kernel(const Context& ctx, const PackedWeight& w, std::
 }  // namespace
 
 const std::vector<MatmulKernel>& matmul_kernels() {
+  using cpu::kBytePanels, cpu::kFloatPanels, cpu::kNibblePanels;
+  constexpr Isa kWide = Isa::avx512, kAvx2 = Isa::avx2;
   static const std::vector<MatmulKernel> kernels = {
+      {"int_nibbles_avx512", &kNibblePanels, kWide, cpu::integer_rule, run_int<cpu::kMatmulAvx512>},
+      {"int_nibbles_avx2", &kNibblePanels, kAvx2, cpu::integer_rule, run_int<cpu::kMatmulAvx2>},
+      {"int_bytes_avx512", &kBytePanels, kWide, cpu::integer_rule, run_int<cpu::kMatmulAvx512>},
+      {"int_bytes_avx2", &kBytePanels, kAvx2, cpu::integer_rule, run_int<cpu::kMatmulAvx2>},
+      {"float_nibbles_avx512", &kNibblePanels, kWide, floats, run_float<cpu::kMatmulAvx512>},
+      {"float_nibbles_avx2", &kNibblePanels, kAvx2, floats, run_float<cpu::kMatmulAvx2>},
+      {"float_bytes_avx512", &kBytePanels, kWide, floats, run_float<cpu::kMatmulAvx512>},
+      {"float_bytes_avx2", &kBytePanels, kAvx2, floats, run_float<cpu::kMatmulAvx2>},
+      {"float_avx512", &kFloatPanels, kWide, floats, run_float<cpu::kMatmulAvx512>},
+      {"float_avx2", &kFloatPanels, kAvx2, floats, run_float<cpu::kMatmulAvx2>},
+      {"decode_avx512", nullptr, kWide, floats, run_float<cpu::kMatmulAvx512>},
+      {"decode_avx2", nullptr, kAvx2, floats, run_float<cpu::kMatmulAvx2>},
       {"reference", nullptr, Isa::baseline, anything, cpu::matmul_reference},
   };
   return kernels;

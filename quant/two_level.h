@@ -16,10 +16,12 @@ struct TwoLevel4 {
   QUIRE_HD static constexpr RowBytes row_bytes(int64_t cols, int64_t groups) {
     return {(cols + 1) / 2, 0, 4, groups * 2};
   }
+  QUIRE_HD static int field(const Tensor& t, int64_t r, int64_t c) {
+    return (t.data.row<const uint8_t>(r)[c / 2] >> (4 * (c % 2))) & 15;
+  }
   QUIRE_HD static int code(const Tensor& t, int64_t r, int64_t c) {
     const uint8_t* second = t.aux.row<const uint8_t>(r) + 2 * t.group_of(c);
-    const int q = (t.data.row<const uint8_t>(r)[c / 2] >> (4 * (c % 2))) & 15;
-    return q * second[0] + int(int8_t(second[1]));
+    return field(t, r, c) * second[0] + int(int8_t(second[1]));
   }
   QUIRE_HD static void codes(const Tensor& t, int64_t r, int64_t c0, int64_t n, int16_t* out) {
     for (int64_t i = 0; i < n; ++i) out[i] = int16_t(code(t, r, c0 + i));

@@ -4,7 +4,16 @@
 //   path QUIRE_TARGET_AVX512 namespace quire::avx512 { ... }     // no lambdas: they do not inherit the target
 //   QUIRE_TARGET_END
 #pragma once
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored \
+    "-Wmaybe-uninitialized"  // g++ 12 reports its own _mm512_undefined_*, where they are defined
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
 #include <immintrin.h>
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
 
 #define QUIRE_PRAGMA(text) _Pragma(#text)
 #if defined(__clang__)

@@ -67,10 +67,10 @@ __attribute__((target("avx2,fma"))) void tile_avx2(const TileProduct& p, int64_t
 
 using Block = void (*)(const TileProduct&, int64_t row0, int64_t n0);
 struct Blocks {
-  int64_t rows, columns;          // of a wide block
-  Block wide, wide_row;           // rows x columns, 1 x columns
+  int64_t rows, columns;  // of a wide block
+  Block wide, wide_row;   // rows x columns, 1 x columns
   int64_t lanes;
-  Block narrow, narrow_row;       // rows x lanes, 1 x lanes
+  Block narrow, narrow_row;  // rows x lanes, 1 x lanes
 };
 
 void run_blocks(const TileProduct& p, const Blocks& blocks) {
@@ -90,7 +90,8 @@ void run_blocks(const TileProduct& p, const Blocks& blocks) {
 
 void tile_product(Isa isa, const TileProduct& p) {
   if (isa == Isa::avx512) {
-    static constexpr Blocks kBlocks{6, 64, tile_avx512<6, 4>, tile_avx512<1, 4>, 16, tile_avx512<6, 1>, tile_avx512<1, 1>};
+    static constexpr Blocks kBlocks{
+        6, 64, tile_avx512<6, 4>, tile_avx512<1, 4>, 16, tile_avx512<6, 1>, tile_avx512<1, 1>};
     run_blocks(p, kBlocks);
   } else if (isa == Isa::avx2) {
     static constexpr Blocks kBlocks{3, 32, tile_avx2<3, 4>, tile_avx2<1, 4>, 8, tile_avx2<3, 1>, tile_avx2<1, 1>};

@@ -1,0 +1,186 @@
+#include <cstring>
+
+#include "kernels/cpu/panels.h"
+
+namespace quire::cpu {
+
+namespace {
+
+// What packing knows about a codec: its unsigned field and what lies beside the codes of a group.
+template <class C>
+struct Field {
+  static constexpr int kBits = 0;  // no panels
+};
+
+template <int Bits, Zero Z>
+struct Field<Affine<Bits, Z>> {
+  using C = Affine<Bits, Z>;
+  static constexpr int kBits = Bits == 8 ? 8 : 4;
+  static constexpr int kBias = Z == Zero::none ? 1 << (Bits - 1) : 0;
+  static constexpr Second kSecond = Z == Zero::integer ? Second::zero : Second::bias;
+  static constexpr bool kHalf = Z == Zero::offset;
+  static int field(const Tensor& t, int64_t r, int64_t c) {
+    if constexpr (Bits == 8 && Z == Zero::none) return C::code(t, r, c) + kBias;
+    return C::field(t, r, c);
+  }
+  static void second(const Tensor& t, int64_t r, int64_t g, std::byte* out) {
+    if constexpr (Z == Zero::integer) out[0] = t.aux.row<const std::byte>(r)[g];
+  }
+};
+
+template <int Bits, bool HasMin>
+struct Field<GgufBlock<Bits, HasMin>> {
+  using C = GgufBlock<Bits, HasMin>;
+  static constexpr int kBits = Bits;
+  static constexpr int kBias = HasMin ? 0 : 1 << (Bits - 1);
+  static constexpr Second kSecond = Second::bias;
+  static constexpr bool kHalf = true;
+  static int field(const Tensor& t, int64_t r, int64_t c) { return C::code(t, r, c) + kBias; }
+  static void second(const Tensor&, int64_t, int64_t, std::byte*) {}
+};
+
+template <>
+struct Field<TwoLevel4> {
+  static constexpr int kBits = 4;
+  static constexpr int kBias = 0;
+  static constexpr Second kSecond = Second::steps;
+  static constexpr bool kHalf = false;
+  static int field(const Tensor& t, int64_t r, int64_t c) { return TwoLevel4::field(t, r, c); }
+  static void second(const Tensor& t, int64_t r, int64_t g, std::byte* out) {
+    const std::byte* from = t.aux.row<const std::byte>(r) + 2 * g;
+    out[0] = from[0];
+    out[kPanel] = from[1];
+  }
+};
+
+int field_bits(Codec codec) {
+  return visit(codec, []<class C>(C) { return Field<C>::kBits; });
+}
+
+int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+bool supports(const MatmulProblem& p) {
+  if (p.k == 0 || p.x.group < 0 || p.w.group < 0) return false;
+  if (!integer_rule(p) || p.w.group == 0 || p.x.group == 0) return true;
+  return p.w.group % p.x.group == 0 || p.x.group % p.w.group == 0;
+}
+bool supports_bytes(const MatmulProblem& p) { return field_bits(p.w.codec) == 8 && supports(p); }
+bool supports_nibbles(const MatmulProblem& p) { return field_bits(p.w.codec) == 4 && supports(p); }
+
+int64_t bytes(const MatmulProblem& p) { return (p.n + kPanel - 1) / kPanel * int_panels(p).panel_bytes; }
+
+// Where element (row, k) of a panel lies; its nibble is high if `high`.
+struct Place {
+  int64_t at;
+  bool high;
+};
+Place place(const IntPanels& s, int64_t lane, int64_t k) {
+  const int64_t i = k / s.sub, in = k % s.sub, chunk = i * s.sub_chunks() + in / s.chunk, j = in % s.chunk;
+  return {chunk * 64 + lane * 4 + j % 4, j >= 4};
+}
+
+void put_scale(const IntPanels& s, const AffineParams& a, int64_t lane, std::byte* at) {
+  if (s.half) {  // the codec's scales are f16: this loses nothing
+    const uint16_t scale = f32_to_f16(a.scale), offset = f32_to_f16(a.offset);
+    std::memcpy(at + lane * 2, &scale, 2);
+    if (s.offset) std::memcpy(at + s.scale_bytes() + lane * 2, &offset, 2);
+  } else {
+    std::memcpy(at + lane * 4, &a.scale, 4);
+  }
+}
+
+template <class C>
+void pack_row(const Tensor src, int64_t r, const IntPanels& s, int64_t lane, std::byte* panel) {
+  std::byte* at = panel + lane * 4;
+  for (int64_t i = 0; i < s.subs; ++i) {
+    const int64_t end = s.sub_end(i);
+    for (int64_t k = i * s.sub; k < end; k += s.chunk, at += 64) {
+      for (int64_t j = 0; j < s.chunk && k + j < end; ++j) {
+        const int field = Field<C>::field(src, r, k + j);
+        at[j % 4] |= std::byte(j >= 4 ? field << 4 : field);
+      }
+    }
+  }
+  for (int64_t g = 0; g < s.groups(); ++g) {
+    std::byte* meta = panel + s.meta_at + g * s.group_bytes;
+    if (!s.row_scale_at) put_scale(s, C::affine(src, r, g), lane, meta);
+    Field<C>::second(src, r, g, meta + s.second_at() + lane);
+  }
+  if (s.row_scale_at) put_scale(s, C::affine(src, r, 0), lane, panel + s.row_scale_at);
+}
+
+void pack(const Tensor& src, const MatmulProblem& p, int64_t row0, std::byte* dst) {
+  const IntPanels s = int_panels(p);
+  visit(src.codec, [&]<class C>(C) {
+    if constexpr (Field<C>::kBits > 0) {
+      for (int64_t r = 0; r < src.rows; ++r) {
+        const int64_t n = row0 + r;
+        pack_row<C>(src, r, s, n % kPanel, dst + n / kPanel * s.panel_bytes);
+      }
+    }
+  });
+}
+
+void unpack(const std::byte* src, const MatmulProblem& p, int64_t n, float* out) {
+  const IntPanels s = int_panels(p);
+  const int64_t lane = n % kPanel;
+  const std::byte* panel = src + n / kPanel * s.panel_bytes;
+  for (int64_t k = 0; k < p.k; ++k) {
+    const std::byte* meta = panel + s.meta_at + k / s.sub / s.subs_per_group * s.group_bytes;
+    const std::byte* scales = s.row_scale_at ? panel + s.row_scale_at : meta;
+    float scale, offset = 0.0f;
+    std::memcpy(&scale, scales + lane * 4, 4);
+    if (s.half) {
+      uint16_t h[2] = {0, 0};
+      std::memcpy(&h[0], scales + lane * 2, 2);
+      if (s.offset) std::memcpy(&h[1], scales + s.scale_bytes() + lane * 2, 2);
+      scale = f16_to_f32(h[0]);
+      offset = f16_to_f32(h[1]);
+    }
+    const Place at = place(s, lane, k);
+    const int byte = int(panel[at.at]), field = s.chunk == 4 ? byte : at.high ? byte >> 4 : byte & 15;
+    const std::byte* second = meta + s.second_at() + lane;
+    int code = field - s.bias;
+    if (s.second == Second::zero) code = field - int(second[0]);
+    if (s.second == Second::steps) code = field * int(second[0]) + int(int8_t(second[kPanel]));
+    out[k] = s.offset ? scale * float(code) + offset : scale * float(code);
+  }
+}
+
+}  // namespace
+
+IntPanels int_panels(const MatmulProblem& p) {
+  IntPanels s{};
+  s.n = p.n;
+  s.k = p.k;
+  visit(p.w.codec, [&]<class C>(C) {
+    if constexpr (Field<C>::kBits > 0) {
+      s.chunk = Field<C>::kBits == 8 ? 4 : 8;
+      s.bias = Field<C>::kBias;
+      s.second = Field<C>::kSecond;
+      s.half = Field<C>::kHalf;
+      s.offset = C::kOffset;
+    }
+  });
+  const int64_t gw = p.w.group, gx = integer_rule(p) ? p.x.group : 0, scales = scale_group(p.w);
+  s.sub = std::min(p.k, gw == 0 ? (gx == 0 ? p.k : gx) : gx == 0 ? gw : std::min(gw, gx));
+  s.subs = (p.k + s.sub - 1) / s.sub;
+  const int64_t segment = scales == 0 ? gx : gx == 0 ? scales : std::min(scales, gx);
+  s.row_rule = segment == 0;
+  s.subs_per_segment = segment == 0 ? s.subs : std::max<int64_t>(1, segment / s.sub);
+  s.subs_per_group = gw == 0 ? s.subs : std::max<int64_t>(1, gw / s.sub);
+  s.subs_per_x = gx == 0 ? 0 : std::max<int64_t>(1, gx / s.sub);
+  const bool row_scale = s.second == Second::steps;
+  const int64_t second = s.second == Second::bias ? 0 : s.second == Second::zero ? kPanel : 2 * kPanel;
+  s.group_bytes = (row_scale ? 0 : s.scale_bytes() * (s.offset ? 2 : 1)) + second;
+  s.meta_at = s.padded_k() / s.chunk * 64;
+  const int64_t end = s.meta_at + s.groups() * s.group_bytes;
+  s.row_scale_at = row_scale ? end : 0;
+  s.panel_bytes = round_up(end + (row_scale ? s.scale_bytes() : 0), 64);
+  return s;
+}
+
+const WeightLayout kBytePanels = {"byte_panels", supports_bytes, bytes, pack, unpack};
+const WeightLayout kNibblePanels = {"nibble_panels", supports_nibbles, bytes, pack, unpack};
+
+}  // namespace quire::cpu

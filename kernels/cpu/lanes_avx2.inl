@@ -1,0 +1,97 @@
+// 16 lanes in two registers. Included inside a target region and a namespace.
+struct Floats {
+  __m256 a, b;
+};
+struct Ints {
+  __m256i a, b;
+};
+struct Chunk {  // 64 bytes: 16 rows x 4 fields
+  __m256i a, b;
+};
+struct Codes {  // 4 codes of x on every lane: as bytes, or as words (0, 2) and (1, 3)
+  __m256i even, odd;
+};
+constexpr int kTileM = 6;         // rows of x in a tile
+constexpr int kAccumulators = 6;  // pairs of registers that leave some for the operands
+
+QUIRE_INLINE Floats zero_floats() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
+QUIRE_INLINE Floats load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+QUIRE_INLINE void store(float* p, Floats x) {
+  _mm256_storeu_ps(p, x.a);
+  _mm256_storeu_ps(p + 8, x.b);
+}
+QUIRE_INLINE Floats all(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
+QUIRE_INLINE Floats fma(Floats x, Floats y, Floats z) {
+  return {_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)};
+}
+QUIRE_INLINE Floats mul(Floats x, Floats y) { return {_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)}; }
+QUIRE_INLINE Floats add(Floats x, Floats y) { return {_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)}; }
+QUIRE_INLINE __m128i load_half(const void* p, int i) { return _mm_loadu_si128((const __m128i*)p + i); }
+QUIRE_INLINE __m128i load_quarter(const void* p, int i) {
+  return _mm_loadl_epi64((const __m128i*)((const char*)p + 8 * i));
+}
+QUIRE_INLINE Floats load_f16(const void* p) {
+  return {_mm256_cvtph_ps(load_half(p, 0)), _mm256_cvtph_ps(load_half(p, 1))};
+}
+QUIRE_INLINE Ints load_u16(const void* p) {
+  return {_mm256_cvtepu16_epi32(load_half(p, 0)), _mm256_cvtepu16_epi32(load_half(p, 1))};
+}
+QUIRE_INLINE Ints load_u8(const void* p) {
+  return {_mm256_cvtepu8_epi32(load_quarter(p, 0)), _mm256_cvtepu8_epi32(load_quarter(p, 1))};
+}
+QUIRE_INLINE Ints load_s8(const void* p) {
+  return {_mm256_cvtepi8_epi32(load_quarter(p, 0)), _mm256_cvtepi8_epi32(load_quarter(p, 1))};
+}
+
+QUIRE_INLINE Ints zero_ints() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+QUIRE_INLINE Ints load(const int32_t* p) {
+  return {_mm256_loadu_si256((const __m256i*)p), _mm256_loadu_si256((const __m256i*)p + 1)};
+}
+QUIRE_INLINE void store(int32_t* p, Ints x) {
+  _mm256_storeu_si256((__m256i*)p, x.a);
+  _mm256_storeu_si256((__m256i*)p + 1, x.b);
+}
+QUIRE_INLINE Ints all(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
+QUIRE_INLINE Ints mul(Ints x, Ints y) { return {_mm256_mullo_epi32(x.a, y.a), _mm256_mullo_epi32(x.b, y.b)}; }
+QUIRE_INLINE Ints add(Ints x, Ints y) { return {_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)}; }
+QUIRE_INLINE Ints sub(Ints x, Ints y) { return {_mm256_sub_epi32(x.a, y.a), _mm256_sub_epi32(x.b, y.b)}; }
+QUIRE_INLINE Floats to_floats(Ints x) { return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
+QUIRE_INLINE Floats top_halves(Ints x) {  // bf16
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(x.a, 16)), _mm256_castsi256_ps(_mm256_slli_epi32(x.b, 16))};
+}
+
+QUIRE_INLINE Chunk load_chunk(const std::byte* p) {
+  return {_mm256_loadu_si256((const __m256i*)p), _mm256_loadu_si256((const __m256i*)p + 1)};
+}
+QUIRE_INLINE Chunk low_nibbles(Chunk c) {
+  const __m256i mask = _mm256_set1_epi8(15);
+  return {_mm256_and_si256(c.a, mask), _mm256_and_si256(c.b, mask)};
+}
+QUIRE_INLINE Chunk high_nibbles(Chunk c) { return low_nibbles({_mm256_srli_epi16(c.a, 4), _mm256_srli_epi16(c.b, 4)}); }
+// Field j of every row.
+QUIRE_INLINE Ints field(Chunk c, int j) {
+  const __m128i shift = _mm_cvtsi32_si128(8 * j);
+  const __m256i mask = _mm256_set1_epi32(255);
+  return {_mm256_and_si256(_mm256_srl_epi32(c.a, shift), mask), _mm256_and_si256(_mm256_srl_epi32(c.b, shift), mask)};
+}
+template <bool Small>
+QUIRE_INLINE Codes load_codes(const int8_t* p) {
+  int32_t four;
+  memcpy(&four, p, 4);
+  const __m256i x = _mm256_set1_epi32(four);
+  if (Small) return {x, x};
+  return {_mm256_srai_epi16(_mm256_slli_epi16(x, 8), 8), _mm256_srai_epi16(x, 8)};
+}
+// 4 products a row, exactly. vpmaddubsw saturates at 2^15: only fields of at most 4 bits (15 * 128 * 2) may take it.
+template <bool Small>
+QUIRE_INLINE __m256i dot(__m256i acc, __m256i w, Codes x) {
+  if (Small) {
+    return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(w, x.even), _mm256_set1_epi16(1)));
+  }
+  const __m256i even = _mm256_and_si256(w, _mm256_set1_epi16(255)), odd = _mm256_srli_epi16(w, 8);
+  return _mm256_add_epi32(_mm256_add_epi32(acc, _mm256_madd_epi16(even, x.even)), _mm256_madd_epi16(odd, x.odd));
+}
+template <bool Small>
+QUIRE_INLINE Ints dot(Ints acc, Chunk w, Codes x) {
+  return {dot<Small>(acc.a, w.a, x), dot<Small>(acc.b, w.b, x)};
+}

@@ -1,0 +1,56 @@
+// 16 lanes in one register. Included inside a target region and a namespace.
+struct Floats {
+  __m512 v;
+};
+struct Ints {
+  __m512i v;
+};
+struct Chunk {  // 64 bytes: 16 rows x 4 fields
+  __m512i v;
+};
+struct Codes {  // 4 codes of x on every lane
+  __m512i v;
+};
+constexpr int kTileM = 8;          // rows of x in a tile
+constexpr int kAccumulators = 16;  // that leave registers for the operands
+
+QUIRE_INLINE Floats zero_floats() { return {_mm512_setzero_ps()}; }
+QUIRE_INLINE Floats load(const float* p) { return {_mm512_loadu_ps(p)}; }
+QUIRE_INLINE void store(float* p, Floats a) { _mm512_storeu_ps(p, a.v); }
+QUIRE_INLINE Floats all(float x) { return {_mm512_set1_ps(x)}; }
+QUIRE_INLINE Floats fma(Floats a, Floats b, Floats c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+QUIRE_INLINE Floats mul(Floats a, Floats b) { return {_mm512_mul_ps(a.v, b.v)}; }
+QUIRE_INLINE Floats add(Floats a, Floats b) { return {_mm512_add_ps(a.v, b.v)}; }
+QUIRE_INLINE Floats load_f16(const void* p) { return {_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p))}; }
+QUIRE_INLINE Ints load_u16(const void* p) { return {_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p))}; }
+QUIRE_INLINE Ints load_u8(const void* p) { return {_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)p))}; }
+QUIRE_INLINE Ints load_s8(const void* p) { return {_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p))}; }
+
+QUIRE_INLINE Ints zero_ints() { return {_mm512_setzero_si512()}; }
+QUIRE_INLINE Ints load(const int32_t* p) { return {_mm512_loadu_si512(p)}; }
+QUIRE_INLINE void store(int32_t* p, Ints a) { _mm512_storeu_si512(p, a.v); }
+QUIRE_INLINE Ints all(int32_t x) { return {_mm512_set1_epi32(x)}; }
+QUIRE_INLINE Ints mul(Ints a, Ints b) { return {_mm512_mullo_epi32(a.v, b.v)}; }
+QUIRE_INLINE Ints add(Ints a, Ints b) { return {_mm512_add_epi32(a.v, b.v)}; }
+QUIRE_INLINE Ints sub(Ints a, Ints b) { return {_mm512_sub_epi32(a.v, b.v)}; }
+QUIRE_INLINE Floats to_floats(Ints a) { return {_mm512_cvtepi32_ps(a.v)}; }
+QUIRE_INLINE Floats top_halves(Ints a) { return {_mm512_castsi512_ps(_mm512_slli_epi32(a.v, 16))}; }  // bf16
+
+QUIRE_INLINE Chunk load_chunk(const std::byte* p) { return {_mm512_loadu_si512(p)}; }
+QUIRE_INLINE Chunk low_nibbles(Chunk c) { return {_mm512_and_si512(c.v, _mm512_set1_epi8(15))}; }
+QUIRE_INLINE Chunk high_nibbles(Chunk c) { return {_mm512_and_si512(_mm512_srli_epi16(c.v, 4), _mm512_set1_epi8(15))}; }
+// Field j of every row.
+QUIRE_INLINE Ints field(Chunk c, int j) {
+  return {_mm512_and_si512(_mm512_srl_epi32(c.v, _mm_cvtsi32_si128(8 * j)), _mm512_set1_epi32(255))};
+}
+template <bool Small>
+QUIRE_INLINE Codes load_codes(const int8_t* p) {
+  int32_t four;
+  memcpy(&four, p, 4);
+  return {_mm512_set1_epi32(four)};
+}
+// acc += the 4 products of every row, exactly. Small: fields of at most 4 bits.
+template <bool Small>
+QUIRE_INLINE Ints dot(Ints acc, Chunk w, Codes x) {
+  return {_mm512_dpbusd_epi32(acc.v, w.v, x.v)};
+}

@@ -1,0 +1,22 @@
+#include <cstring>
+
+#include "kernels/cpu/matmul_simd.h"
+#include "kernels/cpu/target.h"
+
+QUIRE_TARGET_AVX512
+namespace quire::cpu {
+namespace avx512 {
+namespace {
+#include "kernels/cpu/lanes_avx512.inl"
+// After the lanes that they are written in.
+#include "kernels/cpu/float_block.inl"
+#include "kernels/cpu/int_block.inl"
+}  // namespace
+}  // namespace avx512
+}  // namespace quire::cpu
+QUIRE_TARGET_END
+
+namespace quire::cpu {
+const MatmulSimd kMatmulAvx512 = {avx512::float_block, avx512::int_block, avx512::decode_f16, avx512::decode_bf16,
+                                  avx512::decode_codes};
+}

@@ -1,0 +1,53 @@
+// The inner loops of matmul that exist once an instruction set: matmul_avx2.cpp and matmul_avx512.cpp compile the same
+// bodies (*.inl) over their own 16-lane vectors. The drivers around them are portable.
+#pragma once
+#include "kernels/cpu/panels.h"
+
+namespace quire::cpu {
+
+// part(m, 16 * panels) = or += x(m, k) times panels of f32, k in order: a chain of fma an element.
+struct FloatBlock {
+  const float* x;  // (m, k)
+  int64_t ldx, m, k;
+  const float* w;  // panels of [k][16]
+  int64_t panel_stride, panels;
+  float* part;  // (m, 16 * panels)
+  int64_t ld_part;
+  bool first;  // part is not read
+};
+
+// An int8 activation as the panels want it: codes padded like theirs, the sum of the codes of each sub, scales.
+struct IntRows {
+  const int8_t* codes;  // (m, padded k)
+  int64_t ld;
+  const int32_t* sums;  // (m, subs)
+  const float* scales;  // (m, scales_a_row)
+  int64_t scales_a_row;
+};
+struct IntBlock {
+  const IntPanels* shape;
+  IntRows x;
+  int64_t m;
+  const std::byte* w;  // panels
+  int64_t panels;
+  float* part;  // (m, 16 * panels)
+  int64_t ld_part;
+};
+
+struct MatmulSimd {
+  void (*float_block)(const FloatBlock& block);
+  void (*int_block)(const IntBlock& block);
+  // Columns [k0, k1) of one panel as f32 [k][16].
+  void (*decode_f16)(const uint16_t* panel, int64_t k0, int64_t k1, float* out);
+  void (*decode_bf16)(const uint16_t* panel, int64_t k0, int64_t k1, float* out);
+  void (*decode_codes)(const IntPanels& shape, const std::byte* panel, int64_t k0, int64_t k1,
+                       float* out);  // k0 on a chunk of its sub
+};
+extern const MatmulSimd kMatmulAvx2, kMatmulAvx512;
+
+void matmul_float(const MatmulSimd& simd, const Context& ctx, const Tensor& x, const PackedWeight& w, const Tensor& y,
+                  const Epilogue& epilogue);
+void matmul_int(const MatmulSimd& simd, const Context& ctx, const Tensor& x, const PackedWeight& w, const Tensor& y,
+                const Epilogue& epilogue);
+
+}  // namespace quire::cpu

@@ -1,0 +1,51 @@
+// How packed weights lie for the CPU's fast kernels: panels of 16 rows, one row a vector lane, k in order along the
+// panel. A panel is one forward stream. Rows and codes that pad it are zero.
+//   float_panels   f32, f16 or bf16 as the source is: element (row, k) at [k][row]
+//   byte_panels    8-bit codes, 64 bytes = 16 rows x 4 k: the order of vpdpbusd
+//   nibble_panels  codes of up to 4 bits, 64 bytes = 16 rows x 8 k: byte [row][j] holds k = j low, k = 4 + j high
+// Codes lie as unsigned fields, code = second * field + zero: so an int8 activation is the signed operand as it lies.
+#pragma once
+#include "kernels/cpu/matmul_cpu.h"
+
+namespace quire::cpu {
+
+constexpr int64_t kPanel = 16;
+
+extern const WeightLayout kFloatPanels, kBytePanels, kNibblePanels;
+
+// How a field becomes the code.
+enum class Second : uint8_t {
+  bias,   // field - bias, the same everywhere
+  zero,   // field - z, a zero of the group
+  steps,  // field * s2 + b, of the group (two-level)
+};
+
+// Geometry of byte and nibble panels. A row is cut into subs: runs in which w and x have one scale, zero and step. Each
+// sub is padded to whole chunks. A panel is its codes, then the meta of its weight groups, then (two-level) its scales.
+struct IntPanels {
+  int64_t n, k;
+  int64_t chunk;             // codes of a row in 64 bytes: 4 or 8
+  int64_t sub, subs;         // codes in a sub (the last may be short), subs in a row
+  int64_t subs_per_segment;  // segment: a sub, or all subs between two scales
+  int64_t subs_per_group;    // of the weight
+  int64_t subs_per_x;        // of the activation; 0: one scale a row
+  int64_t meta_at, group_bytes, row_scale_at, panel_bytes;
+  int bias;
+  Second second;
+  bool half;      // scales (and offsets) are f16
+  bool offset;    // an offset follows the scale
+  bool row_rule;  // w and x have one scale a row
+
+  int64_t groups() const { return (subs + subs_per_group - 1) / subs_per_group; }
+  int64_t sub_end(int64_t i) const { return (i + 1) * sub < k ? (i + 1) * sub : k; }
+  int64_t chunks(int64_t i) const { return (sub_end(i) - i * sub + chunk - 1) / chunk; }
+  int64_t sub_chunks() const { return (sub + chunk - 1) / chunk; }
+  int64_t padded_k() const { return ((subs - 1) * sub_chunks() + chunks(subs - 1)) * chunk; }
+  bool dense() const { return padded_k() == k; }  // x lies as the panels want it
+  // meta of group g: scale[16], offset[16], then u8 zero[16] or u8 s2[16] s8 b[16]
+  int64_t scale_bytes() const { return half ? 32 : 64; }
+  int64_t second_at() const { return row_scale_at ? 0 : scale_bytes() * (offset ? 2 : 1); }
+};
+IntPanels int_panels(const MatmulProblem& problem);
+
+}  // namespace quire::cpu

@@ -1,0 +1,138 @@
+// Packed weights hold what was packed, in no more room than they need.
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <random>
+#include <set>
+
+#include "kernels/matmul.h"
+
+namespace quire {
+namespace {
+
+std::set<const WeightLayout*> layouts() {
+  std::set<const WeightLayout*> all;
+  for (const MatmulKernel& k : matmul_kernels()) {
+    if (k.layout) all.insert(k.layout);
+  }
+  return all;
+}
+
+OwnedTensor random_weight(std::mt19937& rng, Format format, int64_t rows, int64_t cols) {
+  OwnedTensor t = make_tensor(format, rows, cols);
+  std::normal_distribution<float> draw(0.2f, 0.5f);
+  std::vector<float> row(static_cast<size_t>(cols));
+  for (int64_t r = 0; r < rows; ++r) {
+    for (float& x : row) x = draw(rng);
+    info(format.codec).encode(t.tensor, r, 1, row.data(), cols, ScaleSource::found);
+  }
+  return t;
+}
+
+void expect_rows(const PackedWeight& packed, int64_t row0, const Tensor& source) {
+  std::vector<float> expected(static_cast<size_t>(source.cols)), got(expected);
+  for (int64_t r = 0; r < source.rows; ++r) {
+    info(source.codec).decode(source, r, 0, source.cols, expected.data());
+    packed.layout->unpack(packed.data.data(), packed.problem, row0 + r, got.data());
+    EXPECT_EQ(std::memcmp(expected.data(), got.data(), expected.size() * 4), 0)
+        << packed.layout->name << " " << describe(source) << " row " << r;
+  }
+}
+
+const Format kActivations[] = {{id<F32>}, {id<Int8>}, {id<Int8>, 32}, {id<Int8>, 64}};
+
+struct Case {
+  const WeightLayout* layout;
+  Format w, x;
+};
+// Every layout with every codec and group that it takes.
+std::vector<Case> cases() {
+  std::vector<Case> all;
+  for (const WeightLayout* layout : layouts()) {
+    for (int codec = 0; codec < Codecs::kSize; ++codec) {
+      const int fixed = info(Codec(codec)).group;
+      for (const int group : {0, 32, 20, 128}) {
+        if (fixed && group != 32) continue;
+        for (const Format& x : kActivations) {
+          const Format w{Codec(codec), group};
+          if (layout->supports({w, x, 16, 96})) all.push_back({layout, w, x});
+        }
+      }
+    }
+  }
+  return all;
+}
+
+TEST(MatmulLayout, UnpackGivesWhatWasPacked) {
+  std::mt19937 rng(1);
+  ThreadPool pool(2);
+  Context ctx;
+  ctx.pool = &pool;
+  std::set<Codec> seen;
+  for (const Case& c : cases()) {
+    seen.insert(c.w.codec);
+    const OwnedTensor w = random_weight(rng, c.w, 1 + int64_t(rng() % 90), 1 + int64_t(rng() % 150));
+    expect_rows(pack_weight(ctx, {w}, c.x, c.layout), 0, w);
+  }
+  for (int codec = 0; codec < Codecs::kSize; ++codec) {  // no integer codec and no plain float is left out
+    const bool plain = Codec(codec) <= id<BF16>;
+    EXPECT_EQ(seen.count(Codec(codec)) == 1, plain || info(Codec(codec)).integer) << info(Codec(codec)).name;
+  }
+}
+
+// Parts on multiples of 64 rows lie as if each was packed alone; others hold the same rows.
+TEST(MatmulLayout, FusedPartsArePackedAsTheyAreApart) {
+  std::mt19937 rng(2);
+  ThreadPool pool(2);
+  Context ctx;
+  ctx.pool = &pool;
+  for (const Case& c : cases()) {
+    const OwnedTensor a = random_weight(rng, c.w, 64, 96), b = random_weight(rng, c.w, 128, 96),
+                      d = random_weight(rng, c.w, 17, 96);
+    const PackedWeight fused = pack_weight(ctx, {a, b, d}, c.x, c.layout);
+    size_t at = 0;
+    for (const OwnedTensor* part : {&a, &b, &d}) {
+      const PackedWeight apart = pack_weight(ctx, {*part}, c.x, c.layout);
+      ASSERT_LE(at + apart.data.size(), fused.data.size());
+      EXPECT_EQ(std::memcmp(fused.data.data() + at, apart.data.data(), apart.data.size()), 0)
+          << c.layout->name << " " << to_string(c.w);
+      at += apart.data.size();
+    }
+    EXPECT_EQ(at, fused.data.size());
+    const PackedWeight ragged = pack_weight(ctx, {d, a}, c.x, c.layout);
+    expect_rows(ragged, 0, d);
+    expect_rows(ragged, 17, a);
+  }
+}
+
+TEST(MatmulLayout, CanonicalPartsAreConcatenated) {
+  std::mt19937 rng(3);
+  ThreadPool pool(1);
+  Scratch scratch;
+  Context ctx;
+  ctx.pool = &pool;
+  for (int codec = 0; codec < Codecs::kSize; ++codec) {
+    const Format format{Codec(codec), info(Codec(codec)).group};
+    const OwnedTensor a = random_weight(rng, format, 5, 64), b = random_weight(rng, format, 3, 64);
+    const PackedWeight w = pack_weight(ctx, {a, b}, {id<F32>}, nullptr);
+    ASSERT_EQ(w.rows.rows, 8);
+    std::vector<float> expected(64), got(64);
+    for (int64_t r = 0; r < 8; ++r) {
+      info(format.codec).decode(r < 5 ? a.tensor : b.tensor, r < 5 ? r : r - 5, 0, 64, expected.data());
+      info(format.codec).decode(w.rows, r, 0, 64, got.data());
+      EXPECT_EQ(std::memcmp(expected.data(), got.data(), 256), 0) << to_string(format) << " row " << r;
+    }
+  }
+}
+
+TEST(MatmulLayout, PackedBytesAreThoseOfTheFormat) {
+  for (const Case& c : cases()) {
+    if (c.w.group == 20 || info(c.w.codec).bits < 4) continue;  // padded; run as 4 bits
+    const int64_t n = 64, k = 768, panels = n / 16;
+    EXPECT_LE(c.layout->bytes({c.w, c.x, n, k}), tensor_bytes(c.w, n, k) + panels * 63)
+        << c.layout->name << " " << to_string(c.w);
+  }
+}
+
+}  // namespace
+}  // namespace quire

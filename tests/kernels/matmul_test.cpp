@@ -1,0 +1,353 @@
+// Every kernel against the reference bit for bit, and the reference against arithmetic in double.
+#include "kernels/matmul.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <map>
+#include <random>
+
+namespace quire {
+namespace {
+
+using Rng = std::mt19937;
+
+int64_t any_of(Rng& rng, std::initializer_list<int64_t> values) { return values.begin()[rng() % values.size()]; }
+int64_t between(Rng& rng, int64_t lo, int64_t hi) { return lo + int64_t(rng() % uint64_t(hi - lo + 1)); }
+
+std::vector<float> normal(Rng& rng, int64_t count) {
+  std::normal_distribution<float> draw;
+  std::vector<float> v(static_cast<size_t>(count));
+  for (float& x : v) x = draw(rng);
+  return v;
+}
+
+OwnedTensor random_tensor(Rng& rng, Format format, int64_t rows, int64_t cols) {
+  StorageOptions options;
+  options.sums = format.codec == id<Int8> && rng() % 2;  // kernels count for themselves where there are none
+  OwnedTensor t = make_tensor(format, rows, cols, options);
+  std::vector<float> values = normal(rng, rows * cols);
+  for (float& x : values) x = x * 0.5f + 0.3f;  // lopsided: zeros and offsets matter
+  for (int64_t r = 0; r < rows; ++r) {
+    info(format.codec).encode(t.tensor, r, 1, values.data() + r * cols, cols, ScaleSource::found);
+  }
+  return t;
+}
+
+Format weight_format(Rng& rng, int codec) {
+  const int fixed = info(Codec(codec)).group;
+  return {Codec(codec), fixed ? fixed : int32_t(any_of(rng, {0, 0, 8, 20, 32, 64, 128}))};
+}
+
+const Format kActivations[] = {{id<F32>}, {id<F16>}, {id<BF16>}, {id<Int8>}, {id<Int8>, 32}, {id<Int8>, 64}};
+
+bool divides(const MatmulProblem& p) {
+  const int64_t gw = p.w.codec == id<TwoLevel4> ? 0 : p.w.group, gx = p.x.group;
+  const bool integer = p.x.codec == id<Int8> && info(p.w.codec).integer;
+  return !integer || gw == 0 || gx == 0 || gw % gx == 0 || gx % gw == 0;
+}
+
+// y with a margin that must stay as it was; poisoned before each run.
+struct Result {
+  static constexpr int64_t kMargin = 5;
+  int64_t rows, cols, ld;
+  std::vector<float> data;
+  Result(int64_t m, int64_t n) : rows(m), cols(n), ld(n + kMargin), data(static_cast<size_t>(m * ld), std::nanf("")) {}
+  Tensor tensor() {
+    Tensor t;
+    t.codec = id<F32>;
+    t.rows = rows;
+    t.cols = cols;
+    t.data = {reinterpret_cast<std::byte*>(data.data()), ld * 4, 1};
+    return t;
+  }
+  float at(int64_t m, int64_t n) const { return data[size_t(m * ld + n)]; }
+};
+
+std::string first_difference(const Result& a, const Result& b) {
+  for (size_t i = 0; i < a.data.size(); ++i) {
+    if (std::memcmp(&a.data[i], &b.data[i], 4) != 0) {
+      return fmt::format("[{}, {}]: {} and {}", i / size_t(a.ld), i % size_t(a.ld), a.data[i], b.data[i]);
+    }
+  }
+  return "";
+}
+
+class Matmul : public testing::Test {
+ protected:
+  ThreadPool one{1}, two{2}, three{3};
+  Scratch scratch;
+  Context context(Isa isa, int threads = 1) {
+    Context ctx;
+    ctx.isa = isa;
+    ctx.pool = threads == 1 ? &one : threads == 2 ? &two : &three;
+    ctx.scratch = &scratch;
+    return ctx;
+  }
+  Result run(const Context& ctx, const Tensor& x, const PackedWeight& w, std::string_view kernel,
+             const Epilogue& e = {}) {
+    Result y(x.rows, w.problem.n);
+    matmul(ctx, x, w, y.tensor(), e, kernel);
+    scratch.reset();
+    return y;
+  }
+  Result reference(const Tensor& x, const Tensor& w, const Epilogue& e = {}) {
+    const Context ctx = context(Isa::baseline);
+    return run(ctx, x, pack_weight(ctx, {w}, format_of(x), nullptr), "reference", e);
+  }
+  // Every kernel that can, by name.
+  void compare_kernels(const Tensor& x, const Tensor& w, const Epilogue& e, const Result& expected) {
+    const MatmulProblem problem{format_of(w), format_of(x), w.rows, w.cols};
+    for (const MatmulKernel& k : matmul_kernels()) {
+      if (k.isa > default_isa() || !k.supports(problem) || (k.layout && !k.layout->supports(problem))) continue;
+      const Context ctx = context(k.isa, 1 + int(seen++ % 3));
+      const PackedWeight packed = pack_weight(ctx, {w}, format_of(x), k.layout);
+      EXPECT_EQ(first_difference(run(ctx, x, packed, k.name, e), expected), "")
+          << k.name << " x " << describe(x) << " w " << describe(w);
+      ++compared[k.name];
+    }
+  }
+  uint32_t seen = 0;
+  std::map<std::string, int> compared;
+};
+
+TEST_F(Matmul, EveryKernelEqualsTheReference) {
+  Rng rng(1);
+  for (int codec = 0; codec < Codecs::kSize; ++codec) {
+    for (const Format& fx : kActivations) {
+      for (const int64_t m : {1, 2, 3, 4, 5, 6, 7, 8, 9, 17, 33}) {
+        const Format fw = weight_format(rng, codec);
+        const int64_t n = between(rng, 1, 70), k = rng() % 4 ? between(rng, 1, 200) : between(rng, 200, 700);
+        if (!divides({fw, fx, n, k})) continue;
+        const OwnedTensor x = random_tensor(rng, fx, m, k), w = random_tensor(rng, fw, n, k);
+        const std::vector<float> bias = normal(rng, n), residual = normal(rng, m * (n + Result::kMargin));
+        const Epilogue e{rng() % 2 ? bias.data() : nullptr, rng() % 2 ? residual.data() : nullptr};
+        compare_kernels(x, w, e, reference(x, w, e));
+      }
+    }
+  }
+  for (const MatmulKernel& k : matmul_kernels()) {
+    if (k.isa > default_isa()) continue;
+    EXPECT_GT(compared[k.name], 50) << k.name;
+  }
+}
+
+TEST_F(Matmul, RegularShapesEqualTheReference) {
+  Rng rng(2);
+  const Format weights[] = {{id<F32>},       {id<F16>},           {id<Int8>},     {id<Int4>, 64},
+                            {id<Int4Z>, 64}, {id<TwoLevel4>, 64}, {id<Q4_1>, 32}, {id<Q8_0>, 32}};
+  for (const Format& fw : weights) {
+    for (const Format& fx : {Format{id<F32>}, Format{id<Int8>}, Format{id<Int8>, 32}, Format{id<Int8>, 64}}) {
+      const OwnedTensor x = random_tensor(rng, fx, 19, 576), w = random_tensor(rng, fw, 96, 576);
+      compare_kernels(x, w, {}, reference(x, w));
+    }
+  }
+}
+
+// |error| of f32 arithmetic against the exact sum of decoded products. Float rule: k roundings of partial sums, each at
+// most the sum of magnitudes. Integer rule: per segment the conversion, products and sums of the two terms, plus the
+// codec's own two roundings of a decoded weight and one of a decoded x.
+TEST_F(Matmul, ReferenceEqualsDecodedProductsWithinRounding) {
+  Rng rng(3);
+  for (int codec = 0; codec < Codecs::kSize; ++codec) {
+    for (const Format& fx : kActivations) {
+      const Format fw = weight_format(rng, codec);
+      const int64_t m = 3, n = 9, k = between(rng, 1, 300);
+      if (!divides({fw, fx, n, k})) continue;
+      const OwnedTensor x = random_tensor(rng, fx, m, k), w = random_tensor(rng, fw, n, k);
+      const Result y = reference(x, w);
+      std::vector<float> xv(static_cast<size_t>(k)), wv(xv);
+      for (int64_t i = 0; i < m; ++i) {
+        info(fx.codec).decode(x.tensor, i, 0, k, xv.data());
+        for (int64_t j = 0; j < n; ++j) {
+          info(fw.codec).decode(w.tensor, j, 0, k, wv.data());
+          double sum = 0, magnitude = 0;
+          for (size_t c = 0; c < size_t(k); ++c) {
+            const double offset =
+                info(fw.codec).linear ? info(fw.codec).affine(w.tensor, j, w.tensor.group_of(int64_t(c))).offset : 0;
+            sum += double(xv[c]) * wv[c];
+            magnitude += std::fabs(xv[c]) * (std::fabs(wv[c] - offset) + std::fabs(offset));
+          }
+          const double bound = (2.0 * double(k) + 12) * std::ldexp(1.0, -24) * magnitude;
+          EXPECT_NEAR(y.at(i, j), sum, bound) << describe(x) << " " << describe(w);
+        }
+      }
+    }
+  }
+}
+
+// Int32 sums at the extremes of the codes equal 64-bit ones.
+TEST_F(Matmul, ExtremeCodesDoNotOverflow) {
+  for (const Format& fw : {Format{id<Int8>}, Format{id<UInt8O>}, Format{id<Int4Z>}, Format{id<TwoLevel4>, 64}}) {
+    for (const int64_t k : {int64_t(1536), int64_t(65536)}) {
+      OwnedTensor x = make_tensor({id<Int8>}, 9, k), w = make_tensor(fw, 17, k);
+      for (int64_t m = 0; m < 9; ++m) {
+        std::memset(x.tensor.data.row<int8_t>(m), m % 2 ? 127 : -128, size_t(k));
+        *x.tensor.scale.row<float>(m) = 1.0f;
+      }
+      for (int64_t n = 0; n < 17; ++n) {
+        std::memset(w.tensor.data.row<int8_t>(n),
+                    n % 3 == 0   ? 0x80
+                    : n % 3 == 1 ? 0xff
+                                 : 0x7f,
+                    size_t(info(fw.codec).row_bytes(k, 1).data));
+        if (fw.codec == id<UInt8O>) {
+          w.tensor.scale.row<uint16_t>(n)[0] = 0x3c00;
+        } else {
+          w.tensor.scale.row<float>(n)[0] = 1.0f;
+        }
+        if (fw.codec == id<Int4Z>) w.tensor.aux.row<uint8_t>(n)[0] = n % 2 ? 15 : 0;
+        for (int64_t g = 0; fw.codec == id<TwoLevel4> && g < w.tensor.groups(); ++g) {
+          w.tensor.aux.row<uint8_t>(n)[2 * g] = n % 2 ? 16 : 1;
+          w.tensor.aux.row<int8_t>(n)[2 * g + 1] = n % 2 ? -119 : 112;
+        }
+      }
+      const Result y = reference(x, w);
+      std::vector<int16_t> codes(static_cast<size_t>(k));
+      for (int64_t n = 0; n < 17; ++n) {
+        info(fw.codec).codes(w.tensor, n, 0, k, codes.data());
+        int64_t sum = 0;
+        for (const int16_t c : codes) sum += c;
+        EXPECT_EQ(y.at(0, n), float(-128 * sum)) << to_string(fw) << " " << n;
+        EXPECT_EQ(y.at(1, n), float(127 * sum)) << to_string(fw) << " " << n;
+      }
+      compare_kernels(x, w, {}, y);
+    }
+  }
+}
+
+// A row's result is the same alone and in any batch, whatever kernel is chosen.
+TEST_F(Matmul, RowsDoNotDependOnTheBatch) {
+  Rng rng(4);
+  for (const Format& fw : {Format{id<F32>}, Format{id<BF16>}, Format{id<Int8>}, Format{id<Int4Z>, 64},
+                           Format{id<Q4_1>, 32}, Format{id<E4M3>}}) {
+    for (const Format& fx : {Format{id<F32>}, Format{id<Int8>}, Format{id<Int8>, 32}}) {
+      const OwnedTensor x = random_tensor(rng, fx, 21, 320), w = random_tensor(rng, fw, 50, 320);
+      const Context ctx = context(default_isa(), 2);
+      const PackedWeight packed = pack_weight(ctx, {w}, fx, choose_layout({fw, fx, 50, 320}, ctx.isa));
+      const Result all = run(ctx, x, packed, {});
+      for (const int64_t begin : {0, 1, 13, 20}) {
+        for (const int64_t count : {int64_t(1), 21 - begin}) {
+          const Result some = run(ctx, rows_of(x, begin, count), packed, {});
+          for (int64_t m = 0; m < count; ++m) {
+            for (int64_t n = 0; n < 50; ++n)
+              EXPECT_EQ(some.at(m, n), all.at(begin + m, n)) << to_string(fw) << " " << m;
+          }
+        }
+      }
+    }
+  }
+}
+
+// int4 is int8 with small codes.
+TEST_F(Matmul, FourBitsThroughEightAreTheSame) {
+  Rng rng(5);
+  for (const Format& fx : {Format{id<Int8>}, Format{id<Int8>, 64}}) {
+    const OwnedTensor x = random_tensor(rng, fx, 5, 192), w4 = random_tensor(rng, {id<Int4>, 64}, 40, 192);
+    OwnedTensor w8 = make_tensor({id<Int8>, 64}, 40, 192);
+    for (int64_t n = 0; n < 40; ++n) {
+      int16_t codes[192];
+      info(id<Int4>).codes(w4.tensor, n, 0, 192, codes);
+      for (int64_t k = 0; k < 192; ++k) w8.tensor.data.row<int8_t>(n)[k] = int8_t(codes[k]);
+      for (int64_t g = 0; g < 3; ++g) w8.tensor.scale.row<float>(n)[g] = w4.tensor.scale.row<float>(n)[g];
+    }
+    EXPECT_EQ(first_difference(reference(x, w4), reference(x, w8)), "");
+    compare_kernels(x, w4, {}, reference(x, w8));
+  }
+}
+
+TEST_F(Matmul, TheResidualMayBeTheOutput) {
+  Rng rng(6);
+  for (const Format& fx : {Format{id<F32>}, Format{id<Int8>, 32}}) {
+    const OwnedTensor x = random_tensor(rng, fx, 11, 600), w = random_tensor(rng, {id<Int8>}, 37, 600);
+    Result y(11, 37);
+    const std::vector<float> start = normal(rng, int64_t(y.data.size()));
+    const Result expected = reference(x, w, {nullptr, start.data()});
+    for (const Isa isa : {Isa::baseline, Isa::avx2, Isa::avx512}) {
+      if (isa > default_isa()) continue;
+      const Context ctx = context(isa, 2);
+      y.data = start;
+      const PackedWeight packed = pack_weight(ctx, {w}, fx, choose_layout({{id<Int8>}, fx, 37, 600}, isa));
+      matmul(ctx, x, packed, y.tensor(), {nullptr, y.data.data()});
+      scratch.reset();
+      for (int64_t m = 0; m < 11; ++m) {
+        for (int64_t n = 0; n < 37; ++n) EXPECT_EQ(y.at(m, n), expected.at(m, n));
+        for (int64_t n = 37; n < y.ld; ++n) EXPECT_EQ(y.at(m, n), start[size_t(m * y.ld + n)]);
+      }
+    }
+  }
+}
+
+TEST_F(Matmul, StaticAndSharedScalesAreRead) {
+  Rng rng(7);
+  OwnedTensor x = random_tensor(rng, {id<Int8>}, 6, 128), w = random_tensor(rng, {id<Int8>}, 64, 128);
+  x.tensor.scale.pitch = 0;  // one scale for all rows
+  w.tensor.scale.rows = 32;  // one for 32 rows
+  Result y = reference(x, w);
+  compare_kernels(x, w, {}, y);
+  const float sx = *x.tensor.scale.row<float>(0);
+  std::vector<int16_t> xc(128), wc(128);
+  info(id<Int8>).codes(x.tensor, 5, 0, 128, xc.data());
+  info(id<Int8>).codes(w.tensor, 63, 0, 128, wc.data());
+  int32_t acc = 0;
+  for (size_t k = 0; k < 128; ++k) acc += xc[k] * wc[k];
+  EXPECT_EQ(y.at(5, 63), float(acc) * sx * w.tensor.scale.row<float>(32)[0]);
+}
+
+TEST_F(Matmul, EmptyOperandsAreNothing) {
+  const Context ctx = context(default_isa());
+  const OwnedTensor w = make_tensor({id<F32>}, 3, 0), none = make_tensor({id<F32>}, 0, 0),
+                    x = make_tensor({id<F32>}, 2, 0);
+  const float bias[] = {1, 2, 3};
+  for (const WeightLayout* layout :
+       {(const WeightLayout*)nullptr, choose_layout({{id<F32>}, {id<F32>}, 3, 0}, ctx.isa)}) {
+    const PackedWeight packed = pack_weight(ctx, {w}, {id<F32>}, layout);
+    EXPECT_TRUE(run(ctx, none, packed, {}).data.empty());
+    const Result y = run(ctx, x, packed, {}, {bias, nullptr});
+    for (int64_t n = 0; n < 3; ++n) EXPECT_EQ(y.at(1, n), bias[n]);
+  }
+}
+
+std::string error_of(const std::function<void()>& fn) {
+  try {
+    fn();
+  } catch (const Error& e) {
+    return e.what();
+  }
+  return "";
+}
+
+TEST_F(Matmul, WrongOperandsAreRefused) {
+  using testing::HasSubstr;
+  const Context ctx = context(default_isa());
+  const OwnedTensor w = make_tensor({id<Int8>, 32}, 8, 64), x = make_tensor({id<F32>}, 2, 64);
+  const PackedWeight packed = pack_weight(ctx, {w}, {id<F32>}, nullptr);
+  Result y(2, 8);
+  const auto error = [&](const Tensor& xs, const Tensor& ys, std::string_view kernel) {
+    return error_of([&] { matmul(ctx, xs, packed, ys, {}, kernel); });
+  };
+  EXPECT_EQ(error(x, y.tensor(), {}), "");
+  EXPECT_THAT(error(make_tensor({id<F32>}, 2, 63), y.tensor(), {}), HasSubstr("x must have 64 columns"));
+  EXPECT_THAT(error(make_tensor({id<F16>}, 2, 64), y.tensor(), {}), HasSubstr("packed for x in f32, not f16"));
+  EXPECT_THAT(error(x, Result(2, 9).tensor(), {}), HasSubstr("must be f32 (2, 8)"));
+  EXPECT_THAT(error(x, make_tensor({id<F16>}, 2, 8), {}), HasSubstr("must be f32 (2, 8)"));
+  EXPECT_THAT(error(x, y.tensor(), "fastest"), HasSubstr("unknown kernel 'fastest'"));
+  EXPECT_THAT(error(x, y.tensor(), "int_bytes_avx2"),
+              testing::AnyOf(HasSubstr("needs avx2"), HasSubstr("reads byte_panels")));
+  Tensor elsewhere = x;
+  elsewhere.device = Device::cuda;
+  EXPECT_THAT(error(elsewhere, y.tensor(), {}), HasSubstr("not on the device"));
+  const auto pack_error = [&](const std::vector<Tensor>& parts, Format fx, const WeightLayout* layout) {
+    return error_of([&] { pack_weight(ctx, parts, fx, layout); });
+  };
+  EXPECT_THAT(pack_error({w}, {id<Int8>, 48}, nullptr), HasSubstr("one must divide the other"));
+  EXPECT_THAT(pack_error({w, make_tensor({id<Int8>}, 8, 64)}, {id<Int8>}, nullptr), HasSubstr("differ in format"));
+  EXPECT_THAT(pack_error({make_tensor({id<Int8>}, 1, 70000)}, {id<Int8>}, nullptr), HasSubstr("at most 65536"));
+  EXPECT_THAT(pack_error({}, {id<Int8>}, nullptr), HasSubstr("no parts"));
+}
+
+}  // namespace
+}  // namespace quire
