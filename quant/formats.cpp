@@ -59,16 +59,18 @@ Format parse_format(std::string_view text) {
   const std::optional<Codec> codec = find_codec(text.substr(0, slash));
   std::string known;
   for (const CodecInfo& i : kTable) known += fmt::format("{}{}", known.empty() ? "" : " ", i.name);
-  check(codec.has_value(), "unknown format '{}'; known are {}, each with an optional group such as int4/g64", text, known);
+  check(codec.has_value(), "unknown format '{}'; known are {}, each with an optional group such as int4/g64", text,
+        known);
   Format format{*codec, info(*codec).group};
   if (slash != text.npos) {
     const std::string_view g = text.substr(slash + 1);
+    const CodecInfo& i = info(*codec);
     int group = 0;
-    const auto [end, error] = std::from_chars(g.data() + 1, g.data() + g.size(), group);
+    const auto [end, error] = std::from_chars(g.data() + (g.empty() ? 0 : 1), g.data() + g.size(), group);
     check(g.size() > 1 && g[0] == 'g' && error == std::errc() && end == g.data() + g.size() && group > 0,
           "format '{}': the group is spelled g and a positive number, such as int4/g64", text);
-    const int fixed = info(*codec).group;
-    check(fixed == 0 || fixed == group, "format '{}': {} has groups of {}", text, info(*codec).name, fixed);
+    check(i.group == 0 || i.group == group, "format '{}': {} has groups of {}", text, i.name, i.group);
+    check(i.group > 0 || i.row_bytes(1, 1).scale > 0, "format '{}': {} has no scales, so no groups", text, i.name);
     format.group = group;
   }
   return format;
@@ -86,7 +88,8 @@ Tensor rows_of(const Tensor& t, int64_t begin, int64_t count) {
   v.rows = count;
   for (Plane* p : {&v.data, &v.high, &v.scale, &v.aux}) {
     if (!p->ptr) continue;
-    check(begin % p->rows == 0, "a row view of {} must start on a multiple of {} rows, not at {}", describe(t), p->rows, begin);
+    check(begin % p->rows == 0, "a row view of {} must start on a multiple of {} rows, not at {}", describe(t), p->rows,
+          begin);
     p->ptr += begin / p->rows * p->pitch;
   }
   return v;
@@ -94,9 +97,11 @@ Tensor rows_of(const Tensor& t, int64_t begin, int64_t count) {
 
 Tensor cols_of(const Tensor& t, int64_t begin, int64_t count) {
   const CodecInfo& i = info(t.codec);
-  check(begin >= 0 && count >= 0 && begin + count <= t.cols, "columns [{}, {}) of {}", begin, begin + count, describe(t));
+  check(begin >= 0 && count >= 0 && begin + count <= t.cols, "columns [{}, {}) of {}", begin, begin + count,
+        describe(t));
   check(t.order == Order::natural && begin % i.align == 0 && (t.group <= 1 || begin % t.group == 0),
-        "a column view of {} must start on a multiple of {} columns and of its group, not at {}", describe(t), i.align, begin);
+        "a column view of {} must start on a multiple of {} columns and of its group, not at {}", describe(t), i.align,
+        begin);
   const RowBytes b = i.row_bytes(begin, t.group > 0 ? begin / t.group : 0);
   Tensor v = t;
   v.cols = count;
@@ -107,8 +112,6 @@ Tensor cols_of(const Tensor& t, int64_t begin, int64_t count) {
   return v;
 }
 
-std::string describe(const Tensor& t) {
-  return fmt::format("{} ({}, {})", to_string(format_of(t)), t.rows, t.cols);
-}
+std::string describe(const Tensor& t) { return fmt::format("{} ({}, {})", to_string(format_of(t)), t.rows, t.cols); }
 
 }  // namespace quire

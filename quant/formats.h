@@ -1,5 +1,5 @@
-// THE list of codecs. To add one: write its header, include it here and put it at the end of the list. A codec is a struct of
-// static host-and-device functions (see affine.h for the fullest one):
+// THE list of codecs. To add one: write its header, include it here and put it at the end of the list. A codec is a
+// struct of static host-and-device functions (see affine.h for the fullest one):
 //   kName, kBits, kGroup (0: any group size), kAlign (columns that fill whole bytes), row_bytes(cols, groups)
 //   decode(t, r, c0, n, out)            n values of row r from column c0
 //   encode(t, r0, n, src, ld, source)   the n rows from r0 that share a scale

@@ -1,9 +1,10 @@
-// The block formats of GGUF files as they lie: 32 values a block, scale (and minimum) in front of the codes, all in the data plane.
+// The block formats of GGUF files as they lie: 32 values a block, scale (and minimum) in front of the codes, all in the
+// data plane.
 //   q8_0  f16 d, 32 x s8            value = d*q
 //   q4_0  f16 d, 16 bytes           value = d*(q-8);  byte i holds values i (low nibble) and i+16
 //   q4_1  f16 d, f16 m, 16 bytes    value = d*q + m
 #pragma once
-#include "quant/scalar.h"
+#include "quant/bits.h"
 
 namespace quire {
 
@@ -31,66 +32,84 @@ struct GgufBlock {
     return HasMin ? v : v - 8;
   }
   QUIRE_HD static void codes(const Tensor& t, int64_t r, int64_t c0, int64_t n, int16_t* out) {
-    for (int64_t i = 0; i < n; ++i) out[i] = int16_t(code(t, r, c0 + i));
+    unpack(t, r, c0, n, out);
   }
   QUIRE_HD static void values(const Tensor& t, int64_t r, int64_t c0, int64_t n, float* out) {
-    for (int64_t i = 0; i < n; ++i) out[i] = float(code(t, r, c0 + i));
+    unpack(t, r, c0, n, out);
   }
   QUIRE_HD static void decode(const Tensor& t, int64_t r, int64_t c0, int64_t n, float* out) {
-    for (int64_t i = 0; i < n; ++i) {
-      const AffineParams a = affine(t, r, (c0 + i) / 32);
-      const float q = float(code(t, r, c0 + i));
-      out[i] = HasMin ? a.scale * q + a.offset : a.scale * q;
+    unpack(t, r, c0, n, out);
+    for (int64_t i = 0; i < n;) {
+      const int64_t g = (c0 + i) / 32, m = piece(c0 + i, n - i);
+      const AffineParams a = affine(t, r, g);
+      for (int64_t k = 0; k < m; ++k) out[i + k] = HasMin ? a.scale * out[i + k] + a.offset : a.scale * out[i + k];
+      i += m;
     }
   }
-  // Round-to-nearest on the block's grid, scale and minimum rounded to f16 first. A ragged last block is padded with zeros.
-  QUIRE_HD static void encode(const Tensor& t, int64_t r0, int64_t n, const float* src, int64_t ld, ScaleSource source) {
+  // Round-to-nearest on the block's grid, scale and minimum rounded to f16 first. A ragged last block is padded with
+  // zeros.
+  QUIRE_HD static void encode(const Tensor& t, int64_t r0, int64_t n, const float* src, int64_t ld,
+                              ScaleSource source) {
     for (int64_t i = 0; i < n; ++i) {
       for (int64_t g = 0; g < (t.cols + 31) / 32; ++g) {
         float x[32];
-        for (int64_t j = 0; j < 32; ++j) x[j] = g * 32 + j < t.cols ? finite(src[i * ld + g * 32 + j]) : 0.0f;
+        for (int64_t j = 0; j < 32; ++j) x[j] = g * 32 + j < t.cols ? finite(src[i * ld + g * 32 + j], 65504.0f) : 0.0f;
         encode_block(t.data.row<uint8_t>(r0 + i) + g * kBytes, x, source);
       }
     }
   }
 
  private:
-  QUIRE_HD static float finite(float x) { return !(x == x) ? 0.0f : x > 65504.0f ? 65504.0f : x < -65504.0f ? -65504.0f : x; }
+  // How many of the n columns from c lie in c's block.
+  QUIRE_HD static int64_t piece(int64_t c, int64_t n) { return 32 - c % 32 < n ? 32 - c % 32 : n; }
+  template <class Out>
+  QUIRE_HD static void unpack(const Tensor& t, int64_t r, int64_t c0, int64_t n, Out* out) {
+    for (int64_t i = 0; i < n;) {
+      const int64_t c = c0 + i, first = c % 32, m = piece(c, n - i);
+      const uint8_t* q = block(t, r, c / 32) + kHeader;
+      int8_t v[32];
+      if constexpr (Bits == 8) {
+        memcpy(v, q, 32);
+      } else {
+        for (int k = 0; k < 16; ++k) {
+          v[k] = int8_t((q[k] & 15) - (HasMin ? 0 : 8));
+          v[k + 16] = int8_t((q[k] >> 4) - (HasMin ? 0 : 8));
+        }
+      }
+      for (int64_t k = 0; k < m; ++k) out[i + k] = Out(v[first + k]);
+      i += m;
+    }
+  }
   QUIRE_HD static void store_half(uint8_t* p, float x) {
     const uint16_t h = f32_to_f16(x);
     p[0] = uint8_t(h & 255);
     p[1] = uint8_t(h >> 8);
   }
   QUIRE_HD static void encode_block(uint8_t* p, const float* x, ScaleSource source) {
-    constexpr int kLo = HasMin ? 0 : Bits == 8 ? -127 : -8, kHi = HasMin ? 15 : Bits == 8 ? 127 : 7;
+    constexpr float kLo = HasMin ? 0.0f : Bits == 8 ? -127.0f : -8.0f, kHi = HasMin ? 15.0f : Bits == 8 ? 127.0f : 7.0f;
+    constexpr int kBias = Bits == 4 && !HasMin ? -8 : 0;
     if (source == ScaleSource::found) {
-      float lo = x[0], hi = x[0];
-      for (int j = 1; j < 32; ++j) {
-        lo = x[j] < lo ? x[j] : lo;
-        hi = x[j] > hi ? x[j] : hi;
-      }
+      Range range(65504.0f);
+      range.see(x, 32);
+      const float lo = range.least(), hi = range.most();
       if constexpr (HasMin) {
         store_half(p, (hi - lo) * (1.0f / 15.0f));
         store_half(p + 2, lo);
       } else if constexpr (Bits == 8) {
         store_half(p, (hi > -lo ? hi : -lo) * (1.0f / 127.0f));
       } else {
-        store_half(p, (hi > -lo ? hi : lo) * (-1.0f / 8.0f));  // the extreme value sits on -8; the scale may be negative
+        store_half(p,
+                   (hi > -lo ? hi : lo) * (-1.0f / 8.0f));  // the extreme value sits on -8; the scale may be negative
       }
     }
-    const float scale = f16_to_f32(half_at(p)), offset = HasMin ? f16_to_f32(half_at(p + 2)) : 0.0f;
-    const float inv = scale != 0.0f ? 1.0f / scale : 0.0f;
+    const float inv = inverse(f16_to_f32(half_at(p))), offset = HasMin ? f16_to_f32(half_at(p + 2)) : 0.0f;
+    uint8_t v[32];
+    for (int j = 0; j < 32; ++j) v[j] = uint8_t(int(rne(clamp((x[j] - offset) * inv, kLo, kHi))) - kBias);
     uint8_t* q = p + kHeader;
-    for (int j = 0; j < 32; ++j) {
-      float v = (x[j] - offset) * inv;
-      v = v < float(kLo) ? float(kLo) : v > float(kHi) ? float(kHi) : v;
-      const int code = int(rne(v));
-      if constexpr (Bits == 8) {
-        q[j] = uint8_t(int8_t(code));
-      } else {
-        const uint8_t nibble = uint8_t(code - (HasMin ? 0 : -8));
-        q[j % 16] = j < 16 ? nibble : uint8_t(q[j % 16] | nibble << 4);
-      }
+    if constexpr (Bits == 8) {
+      memcpy(q, v, 32);
+    } else {
+      for (int j = 0; j < 16; ++j) q[j] = uint8_t(v[j] | v[j + 16] << 4);
     }
   }
 };

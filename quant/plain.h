@@ -15,7 +15,9 @@ struct Plain {
 
   QUIRE_HD static constexpr RowBytes row_bytes(int64_t cols, int64_t) { return {cols * kBits / 8}; }
   QUIRE_HD static AffineParams affine(const Tensor&, int64_t, int64_t) { return {1.0f, 0.0f}; }
-  QUIRE_HD static void values(const Tensor& t, int64_t r, int64_t c0, int64_t n, float* out) { decode(t, r, c0, n, out); }
+  QUIRE_HD static void values(const Tensor& t, int64_t r, int64_t c0, int64_t n, float* out) {
+    decode(t, r, c0, n, out);
+  }
 
   QUIRE_HD static void decode(const Tensor& t, int64_t r, int64_t c0, int64_t n, float* out) {
     if constexpr (Type == FloatType::f32) {

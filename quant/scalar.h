@@ -31,15 +31,18 @@ QUIRE_HD inline float f16_to_f32(uint16_t h) {
   return f32_from_bits(sign | special);
 }
 
+// Selects instead of branches here and below, so that loops over it vectorize. Magnitudes fit int, whose comparison is
+// cheap.
 QUIRE_HD inline uint16_t f32_to_f16(float x) {
-  const uint32_t u = f32_bits(x), sign = (u >> 16) & 0x8000u, a = u & 0x7fffffffu;
-  if (a > 0x7f800000u) return uint16_t(sign | 0x7e00u | ((a >> 13) & 0x1ffu));  // NaN stays NaN
-  if (a >= 0x477ff000u) return uint16_t(sign | 0x7c00u);                        // 65520 and above round to infinity
-  if (a < 0x38800000u) {  // below 2^-14: the addition aligns the mantissa to 2^-24 and rounds
-    const float aligned = f32_from_bits(a) + 0.5f;
-    return uint16_t(sign | (f32_bits(aligned) - 0x3f000000u));
-  }
-  return uint16_t(sign | ((a - 0x38000000u + 0xfffu + ((a >> 13) & 1u)) >> 13));
+  const uint32_t u = f32_bits(x), a = u & 0x7fffffffu;
+  const int32_t order = int32_t(a);
+  // Below 2^-14 the addition aligns the mantissa to 2^-24 and rounds.
+  const uint32_t small = f32_bits(f32_from_bits(a) + 0.5f) - 0x3f000000u;
+  uint32_t h = (a - 0x38000000u + 0xfffu + ((a >> 13) & 1u)) >> 13;
+  h = order < 0x38800000 ? small : h;
+  h = order >= 0x477ff000 ? 0x7c00u : h;                        // 65520 and above round to infinity
+  h = order > 0x7f800000 ? 0x7e00u | ((a >> 13) & 0x1ffu) : h;  // NaN stays NaN
+  return uint16_t(((u >> 16) & 0x8000u) | h);
 }
 
 QUIRE_HD inline float bf16_to_f32(uint16_t h) { return f32_from_bits(uint32_t(h) << 16); }
@@ -62,16 +65,17 @@ struct MiniFloat {
   }
   // NaN becomes zero: nothing stored may be non-finite.
   QUIRE_HD static uint32_t encode(float x) {
-    const uint32_t u = f32_bits(x), sign = (u >> 31) << (E + M), a = u & 0x7fffffffu;
-    if (a > 0x7f800000u) return sign;
-    if (a >= f32_bits(max())) return sign | kMax;
-    constexpr uint32_t kMinNormal = uint32_t(127 - Bias + 1) << 23;
-    if (a < kMinNormal) {
-      const float one_step = f32_from_bits(uint32_t(127 - Bias + 1 - M + 23) << 23);  // ulp = the smallest subnormal
-      return sign | (f32_bits(f32_from_bits(a) + one_step) - f32_bits(one_step));
-    }
-    const uint32_t code = (a - (uint32_t(127 - Bias) << 23) + (1u << (22 - M)) - 1u + ((a >> (23 - M)) & 1u)) >> (23 - M);
-    return sign | (code > kMax ? kMax : code);
+    constexpr uint32_t kRebias = uint32_t(127 - Bias) << 23;
+    constexpr int32_t kMinNormal = int32_t(kRebias + (1u << 23));
+    const float one_step = f32_from_bits(uint32_t(127 - Bias + 1 - M + 23) << 23);  // its ulp is the smallest subnormal
+    const uint32_t u = f32_bits(x), a = u & 0x7fffffffu;
+    const int32_t order = int32_t(a);
+    const uint32_t small = f32_bits(f32_from_bits(a) + one_step) - f32_bits(one_step);
+    uint32_t code = (a - kRebias + (1u << (22 - M)) - 1u + ((a >> (23 - M)) & 1u)) >> (23 - M);
+    code = order < kMinNormal ? small : code;
+    code = order >= int32_t(f32_bits(max())) || code > kMax ? kMax : code;
+    code = order > 0x7f800000 ? 0u : code;
+    return ((u >> 31) << (E + M)) | code;
   }
   QUIRE_HD static float max() { return decode(kMax); }
 };

@@ -8,7 +8,8 @@ HostBuffer::HostBuffer(size_t bytes) : size_(bytes) {
   if (bytes == 0) return;
   void* p = nullptr;
   const size_t rounded = (bytes + 63) / 64 * 64;
-  check(rounded >= bytes && posix_memalign(&p, 64, rounded) == 0, "out of memory: {} bytes could not be allocated", bytes);
+  check(rounded >= bytes && posix_memalign(&p, 64, rounded) == 0, "out of memory: {} bytes could not be allocated",
+        bytes);
   std::memset(p, 0, rounded);
   data_.reset(static_cast<std::byte*>(p));
 }

@@ -1,9 +1,10 @@
-// QoQ's progressive int4 (QServe, arXiv 2405.04532): rows are int8 with one f32 scale in the protective range +-119; each
-// group of those integers is 4 bits with an integer step s2 and offset b:  int8 = q4 * s2 + b,  value = scale * int8.
-// With +-119, q4*s2 <= 240 and q4*s2 + b stays in [-128, 127], so byte arithmetic never carries (checked exhaustively in tests).
-// aux holds {u8 s2, s8 b} per group. To integer matmul this is an int8 matrix with one scale a row.
+// QoQ's progressive int4 (QServe, arXiv 2405.04532): rows are int8 with one f32 scale in the protective range +-119;
+// each group of those integers is 4 bits with an integer step s2 and offset b:  int8 = q4 * s2 + b,  value = scale *
+// int8. With +-119, q4*s2 <= 240 and q4*s2 + b stays in [-128, 127], so byte arithmetic never carries (checked
+// exhaustively in tests). aux holds {u8 s2, s8 b} per group. To integer matmul this is an int8 matrix with one scale a
+// row.
 #pragma once
-#include "quant/scalar.h"
+#include "quant/bits.h"
 
 namespace quire {
 
@@ -24,15 +25,18 @@ struct TwoLevel4 {
     return field(t, r, c) * second[0] + int(int8_t(second[1]));
   }
   QUIRE_HD static void codes(const Tensor& t, int64_t r, int64_t c0, int64_t n, int16_t* out) {
-    for (int64_t i = 0; i < n; ++i) out[i] = int16_t(code(t, r, c0 + i));
+    unpack(t, r, c0, n, out);
   }
   QUIRE_HD static void values(const Tensor& t, int64_t r, int64_t c0, int64_t n, float* out) {
-    for (int64_t i = 0; i < n; ++i) out[i] = float(code(t, r, c0 + i));
+    unpack(t, r, c0, n, out);
   }
-  QUIRE_HD static AffineParams affine(const Tensor& t, int64_t r, int64_t) { return {*t.scale.row<const float>(r), 0.0f}; }
+  QUIRE_HD static AffineParams affine(const Tensor& t, int64_t r, int64_t) {
+    return {*t.scale.row<const float>(r), 0.0f};
+  }
   QUIRE_HD static void decode(const Tensor& t, int64_t r, int64_t c0, int64_t n, float* out) {
     const float scale = affine(t, r, 0).scale;
-    for (int64_t i = 0; i < n; ++i) out[i] = scale * float(code(t, r, c0 + i));
+    unpack(t, r, c0, n, out);
+    for (int64_t i = 0; i < n; ++i) out[i] = scale * out[i];
   }
   // Level 2 of one group whose int8 values span [lo, hi].
   QUIRE_HD static void second_level(int lo, int hi, uint8_t* s2, int8_t* b) {
@@ -41,54 +45,62 @@ struct TwoLevel4 {
     *b = int8_t(lo);
   }
   QUIRE_HD static int second_code(int q8, int s2, int b) {
-    const int q = int(rne(float(q8 - b) / float(s2)));
-    return q < 0 ? 0 : q > 15 ? 15 : q;
+    return int(rne(clamp(float(q8 - b) / float(s2), 0.0f, 15.0f)));
   }
   QUIRE_HD static int first_code(float x, float inv) {
-    float q = x * inv;
-    q = !(q == q) ? 0.0f : q > kRange ? kRange : q < -kRange ? -kRange : q;
-    return int(rne(q));
+    return int(rne(clamp(finite(x, kLimit) * inv, -kRange, kRange)));
   }
 
-  QUIRE_HD static void encode(const Tensor& t, int64_t r0, int64_t n, const float* src, int64_t ld, ScaleSource source) {
-    for (int64_t i = 0; i < n; ++i) {
-      const float* in = src + i * ld;
-      const int64_t r = r0 + i;
-      float inv = 0.0f;
-      if (source == ScaleSource::found) {
-        float amax = 0.0f;
-        for (int64_t c = 0; c < t.cols; ++c) {
-          const float a = in[c] < 0.0f ? -in[c] : in[c];
-          if (a > amax) amax = a > 3.0e38f ? 3.0e38f : a;  // NaN compares false
-        }
-        float scale = amax * (1.0f / kRange);
-        if (scale < 1.2e-38f) scale = 0.0f;
-        *t.scale.row<float>(r) = scale;
-        inv = scale == 0.0f ? 0.0f : kRange / amax;
-      } else {
-        const float scale = *t.scale.row<const float>(r);
-        inv = scale == 0.0f ? 0.0f : 1.0f / scale;
+  // The rows of a span share both levels.
+  QUIRE_HD static void encode(const Tensor& t, int64_t r0, int64_t n, const float* src, int64_t ld,
+                              ScaleSource source) {
+    for (int64_t i = 0; i < n; ++i) clear_bytes(t.data.row<uint8_t>(r0 + i), (t.cols + 1) / 2);
+    float* scale = t.scale.row<float>(r0);
+    float inv = 0.0f;
+    if (source == ScaleSource::found) {
+      Range range(kLimit);
+      for (int64_t i = 0; i < n; ++i) range.see(src + i * ld, t.cols);
+      const float amax = t.cols > 0 ? range.magnitude() : 0.0f, s1 = amax * (1.0f / kRange);
+      *scale = s1 < 1.2e-38f ? 0.0f : s1;  // the inverse of less would not be finite
+      inv = s1 < 1.2e-38f ? 0.0f : kRange / amax;
+    } else {
+      inv = inverse(*scale);
+    }
+    for (Pieces p(t, 0, t.cols); p.m > 0; p.next()) {
+      uint8_t* second = t.aux.row<uint8_t>(r0) + 2 * p.g;
+      if (source == ScaleSource::found && p.c == t.group_begin(p.g)) {
+        find_second_level(src + p.c, n, ld, t.group_end(p.g) - p.c, inv, second);
       }
-      uint8_t* data = t.data.row<uint8_t>(r);
-      for (int64_t b = 0; b < (t.cols + 1) / 2; ++b) data[b] = 0;
-      for (int64_t g = 0; g < t.groups(); ++g) {
-        uint8_t* second = t.aux.row<uint8_t>(r) + 2 * g;
-        if (source == ScaleSource::found) {
-          int lo = 127, hi = -128;
-          for (int64_t c = t.group_begin(g); c < t.group_end(g); ++c) {
-            const int q = first_code(in[c], inv);
-            lo = q < lo ? q : lo;
-            hi = q > hi ? q : hi;
-          }
-          int8_t b;
-          second_level(lo, hi, &second[0], &b);
-          second[1] = uint8_t(b);
-        }
-        for (int64_t c = t.group_begin(g); c < t.group_end(g); ++c) {
-          const int q = second_code(first_code(in[c], inv), second[0], int8_t(second[1]));
-          data[c / 2] |= uint8_t(q << (4 * (c % 2)));
-        }
+      const int b = int8_t(second[1]), s2 = second[0] > 0 ? second[0] : 1;
+      uint8_t f[kPiece];
+      for (int64_t i = 0; i < n; ++i) {
+        const float* x = src + i * ld + p.c;
+        for (int64_t k = 0; k < p.m; ++k) f[k] = uint8_t(second_code(first_code(x[k], inv), s2, b));
+        pack_bits<4>(t.data.row<uint8_t>(r0 + i), p.c, p.m, f);
       }
+    }
+  }
+
+ private:
+  static constexpr float kLimit = 3.0e38f;
+
+  // The integers are monotone in the values, so their range comes from the values' range.
+  QUIRE_HD static void find_second_level(const float* src, int64_t n, int64_t ld, int64_t width, float inv,
+                                         uint8_t* second) {
+    Range range(kLimit);
+    for (int64_t i = 0; i < n; ++i) range.see(src + i * ld, width);
+    int8_t b = 0;
+    second_level(first_code(range.least(), inv), first_code(range.most(), inv), &second[0], &b);
+    second[1] = uint8_t(b);
+  }
+  template <class Out>
+  QUIRE_HD static void unpack(const Tensor& t, int64_t r, int64_t c0, int64_t n, Out* out) {
+    uint8_t f[kPiece];
+    for (Pieces p(t, c0, n); p.m > 0; p.next()) {
+      const uint8_t* second = t.aux.row<const uint8_t>(r) + 2 * p.g;
+      const int s2 = second[0], b = int8_t(second[1]);
+      unpack_bits<4>(t.data.row<const uint8_t>(r), p.c, p.m, f);
+      for (int64_t i = 0; i < p.m; ++i) out[p.c - c0 + i] = Out(f[i] * s2 + b);
     }
   }
 };

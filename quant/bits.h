@@ -1,0 +1,136 @@
+// What codecs share: packed codes and walks over groups. Plain loops over short arrays, so that compilers vectorize
+// them.
+#pragma once
+#include "quant/scalar.h"
+
+namespace quire {
+
+inline constexpr int kPiece = 256;  // columns a codec works on at a time, on the stack
+
+// Walks columns [c0, c0 + n) in pieces of one group, at most kPiece long: for (Pieces p(t, c0, n); p.m > 0; p.next()).
+struct Pieces {
+  const Tensor& t;
+  int64_t c, end;  // the piece starts at column c
+  int64_t g;       // its group
+  int64_t m = 0;   // its columns
+
+  QUIRE_HD Pieces(const Tensor& tensor, int64_t c0, int64_t n) : t(tensor), c(c0), end(c0 + n), g(tensor.group_of(c0)) {
+    measure();
+  }
+  QUIRE_HD void next() {
+    c += m;
+    if (c == t.group_end(g)) ++g;
+    measure();
+  }
+
+ private:
+  QUIRE_HD void measure() {
+    const int64_t group_end = t.group_end(g), stop = group_end < end ? group_end : end;
+    m = stop - c < kPiece ? stop - c : kPiece;
+  }
+};
+
+// The codes of one byte, each in a byte of its own.
+template <int Bits>
+QUIRE_HD inline void spread_bits(uint8_t byte, uint8_t* out) {
+  if constexpr (Bits == 4) {
+    out[0] = byte & 15;
+    out[1] = byte >> 4;
+  } else if constexpr (Bits == 2) {
+    uint32_t v = byte;
+    v = (v | (v << 12)) & 0x000f000fu;
+    v = (v | (v << 6)) & 0x03030303u;
+    memcpy(out, &v, 4);
+  } else {
+    static_assert(Bits == 1);
+    const uint64_t bits = (byte * 0x0101010101010101u) & 0x8040201008040201u;  // bit k in byte k
+    const uint64_t v = ((bits + 0x7f7f7f7f7f7f7f7fu) >> 7) & 0x0101010101010101u;
+    memcpy(out, &v, 8);
+  }
+}
+
+// Codes of Bits bits (1, 2, 4), lowest bits of a byte first: columns [c0, c0 + n) of a row.
+template <int Bits>
+QUIRE_HD inline void unpack_bits(const uint8_t* row, int64_t c0, int64_t n, uint8_t* out) {
+  constexpr int kPerByte = 8 / Bits, kMask = (1 << Bits) - 1;
+  int64_t i = 0;
+  for (; i < n && (c0 + i) % kPerByte != 0; ++i) {
+    out[i] = uint8_t((row[(c0 + i) / kPerByte] >> (Bits * ((c0 + i) % kPerByte))) & kMask);
+  }
+  const uint8_t* in = row + (c0 + i) / kPerByte;
+  const int64_t whole = (n - i) / kPerByte;
+  for (int64_t b = 0; b < whole; ++b) spread_bits<Bits>(in[b], out + i + b * kPerByte);
+  for (int64_t k = 0, rest = i + whole * kPerByte; rest + k < n; ++k) {
+    out[rest + k] = uint8_t((in[whole] >> (Bits * k)) & kMask);
+  }
+}
+
+// The inverse: stores Bits bits of every code, from bit `shift` up. Partial bytes at both ends are or-ed, so the row
+// must have been cleared.
+template <int Bits>
+QUIRE_HD inline void pack_bits(uint8_t* row, int64_t c0, int64_t n, const uint8_t* codes, int shift = 0) {
+  constexpr int kPerByte = 8 / Bits, kMask = (1 << Bits) - 1;
+  int64_t i = 0;
+  for (; i < n && (c0 + i) % kPerByte != 0; ++i) {
+    row[(c0 + i) / kPerByte] |= uint8_t(((codes[i] >> shift) & kMask) << (Bits * ((c0 + i) % kPerByte)));
+  }
+  uint8_t* out = row + (c0 + i) / kPerByte;
+  const int64_t whole = (n - i) / kPerByte;
+  for (int64_t b = 0; b < whole; ++b) {
+    int byte = 0;
+    for (int k = 0; k < kPerByte; ++k) byte |= ((codes[i + b * kPerByte + k] >> shift) & kMask) << (Bits * k);
+    out[b] = uint8_t(byte);
+  }
+  for (int64_t k = 0, rest = i + whole * kPerByte; rest + k < n; ++k) {
+    out[whole] |= uint8_t(((codes[rest + k] >> shift) & kMask) << (Bits * k));
+  }
+}
+
+QUIRE_HD inline void clear_bytes(uint8_t* p, int64_t n) {
+  if (n > 0) memset(p, 0, size_t(n));
+}
+
+// NaN becomes 0, larger magnitudes the limit: nothing non-finite is ever stored.
+QUIRE_HD inline float finite(float x, float limit) {
+  const float y = x == x ? x : 0.0f;
+  return y > limit ? limit : y < -limit ? -limit : y;
+}
+// NaN becomes lo.
+QUIRE_HD inline float clamp(float q, float lo, float hi) { return q > lo ? (q < hi ? q : hi) : lo; }
+
+// What values are multiplied by for this scale; 0 if there is no finite inverse.
+QUIRE_HD inline float inverse(float scale) {
+  const float inv = 1.0f / scale;
+  return inv > -3.4e38f && inv < 3.4e38f ? inv : 0.0f;
+}
+
+// A float as an integer of the same order, NaN as 0: integer minima and maxima vectorize, those of floats do not.
+QUIRE_HD inline int32_t ordered(float x) {
+  const int32_t u = int32_t(f32_bits(x)), magnitude = u & 0x7fffffff, key = u < 0 ? u ^ 0x7fffffff : u;
+  return magnitude > 0x7f800000 ? 0 : key;
+}
+QUIRE_HD inline float from_ordered(int32_t key) { return f32_from_bits(uint32_t(key < 0 ? key ^ 0x7fffffff : key)); }
+
+// Smallest and largest of the values seen, with limit and NaN as in finite(). Nothing seen: both 0.
+struct Range {
+  float limit;
+  int32_t lo = 0x7fffffff, hi = -0x7fffffff - 1;
+
+  QUIRE_HD explicit Range(float largest) : limit(largest) {}
+  QUIRE_HD void see(const float* x, int64_t n) {
+    int32_t low = lo, high = hi;
+    for (int64_t i = 0; i < n; ++i) {
+      const int32_t key = ordered(x[i]);
+      low = key < low ? key : low;
+      high = key > high ? key : high;
+    }
+    lo = low;
+    hi = high;
+  }
+  // + 0 so that a zero is never negative.
+  QUIRE_HD float least() const { return lo > hi ? 0.0f : finite(from_ordered(lo), limit) + 0.0f; }
+  QUIRE_HD float most() const { return lo > hi ? 0.0f : finite(from_ordered(hi), limit) + 0.0f; }
+  QUIRE_HD float magnitude() const { return most() > -least() ? most() : -least(); }
+};
+
+}  // namespace quire
