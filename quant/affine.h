@@ -198,7 +198,7 @@ struct Affine {
     float inv, offset, zero;
   };
   QUIRE_HD static int quantize(float x, const Params& p) {
-    const float y = x == x ? x : 0.0f;  // infinities are clamped below
+    const float y = Z == Zero::offset ? finite(x, kLimit) : x == x ? x : 0.0f;  // infinities are clamped below
     if constexpr (Z == Zero::none) return int(rne(clamp(y * p.inv, -float(kMaxCode), float(kMaxCode))));
     if constexpr (Z == Zero::integer) return int(rne(clamp(y * p.inv, -p.zero, float(kMaxCode) - p.zero)) + p.zero);
     return int(rne(clamp((y - p.offset) * p.inv, 0.0f, float(kMaxCode))));
