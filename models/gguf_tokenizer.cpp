@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/printable.h"
+#include "models/pre_tokenizers.h"
 
 namespace quire {
 
@@ -45,6 +46,8 @@ TokenizerData read_gguf_tokenizer(const GgufFile& file) {
 
   TokenizerData data;
   data.model = "bpe";
+  data.split_patterns = split_patterns_for(pre);
+  data.whole_pieces = whole_pieces_for(pre);
   auto tokens = file.texts("tokenizer.ggml.tokens");
   auto merges = file.texts("tokenizer.ggml.merges");
   check(tokens.has_value() && merges.has_value(), "'{}': metadata key 'tokenizer.ggml.{}' is missing", file.path(),
