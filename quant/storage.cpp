@@ -1,17 +1,34 @@
 #include "quant/storage.h"
 
+#include <sys/mman.h>
+
+#include <cstdlib>
 #include <cstring>
 
 namespace quire {
 
+void HostFree::operator()(std::byte* p) const {
+  if (mapped > 0) {
+    munmap(p, mapped);
+  } else {
+    std::free(p);
+  }
+}
+
 HostBuffer::HostBuffer(size_t bytes) : size_(bytes) {
   if (bytes == 0) return;
-  void* p = nullptr;
+  constexpr size_t kMapFrom = 1 << 20;
   const size_t rounded = (bytes + 63) / 64 * 64;
-  check(rounded >= bytes && posix_memalign(&p, 64, rounded) == 0, "out of memory: {} bytes could not be allocated",
-        bytes);
-  std::memset(p, 0, rounded);
-  data_.reset(static_cast<std::byte*>(p));
+  void* p = nullptr;
+  if (bytes >= kMapFrom && rounded >= bytes) {
+    p = mmap(nullptr, rounded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED) p = nullptr;
+    data_ = {static_cast<std::byte*>(p), HostFree{rounded}};
+  } else if (rounded >= bytes && posix_memalign(&p, 64, rounded) == 0) {
+    std::memset(p, 0, rounded);
+    data_ = {static_cast<std::byte*>(p), HostFree{}};
+  }
+  check(data_ != nullptr, "out of memory: {} bytes could not be allocated", bytes);
 }
 
 namespace {

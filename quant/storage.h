@@ -1,13 +1,18 @@
 // Tensors that own their memory (host).
 #pragma once
-#include <cstdlib>
 #include <memory>
 
 #include "quant/formats.h"
 
 namespace quire {
 
-// 64-byte aligned host memory, zeroed. Error names the size if there is not enough.
+struct HostFree {
+  size_t mapped = 0;  // bytes, if it was mapped rather than allocated
+  void operator()(std::byte* p) const;
+};
+
+// 64-byte aligned host memory, zeroed. Large ones come as untouched pages: what is never used takes no memory.
+// Error names the size if there is not enough.
 class HostBuffer {
  public:
   HostBuffer() = default;
@@ -16,10 +21,7 @@ class HostBuffer {
   size_t size() const { return size_; }
 
  private:
-  struct Free {
-    void operator()(std::byte* p) const { std::free(p); }
-  };
-  std::unique_ptr<std::byte, Free> data_;
+  std::unique_ptr<std::byte, HostFree> data_;
   size_t size_ = 0;
 };
 

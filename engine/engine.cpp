@@ -1,0 +1,226 @@
+#include "engine/engine.h"
+
+#include <algorithm>
+
+#include "engine/chat_template.h"
+#include "engine/memory.h"
+#include "engine/scheduler.h"
+#include "models/checkpoint.h"
+#include "models/decoder.h"
+
+namespace quire {
+
+using Clock = std::chrono::steady_clock;
+
+const char* to_string(Finish finish) {
+  constexpr const char* kNames[] = {"none", "stop", "length", "cancelled", "error"};
+  return kNames[size_t(finish)];
+}
+
+struct Engine::State {
+  State(EngineOptions o, Checkpoint c)
+      : options(std::move(o)),
+        checkpoint(std::move(c)),
+        tokenizer(checkpoint.tokenizer()),
+        scheme(parse_scheme(options.scheme, options.kv)),
+        pool(options.threads > 0 ? options.threads : hardware_threads()) {
+    ctx.pool = &pool;
+    ctx.scratch = &scratch;
+    if (!checkpoint.tokenizer().chat_template.empty()) chat_template.emplace(checkpoint.tokenizer().chat_template);
+  }
+
+  EngineOptions options;
+  Checkpoint checkpoint;
+  Tokenizer tokenizer;
+  Scheme scheme;
+  ThreadPool pool;
+  Scratch scratch;
+  Context ctx;
+  std::optional<ChatTemplate> chat_template;
+  std::optional<Decoder> decoder;
+  std::optional<KvCache> cache;
+  std::optional<Scheduler> scheduler;
+  MemoryPlan plan;
+  int64_t context = 0, next_id = 1;
+  OwnedTensor logits;  // grown to the most rows a step has wanted
+
+  Tensor logits_for(int64_t rows);
+  void deliver(const Step::LogitsRow& row, std::span<const float> logits, Event& event);
+  void finish(Sequence& s, Finish why, Event& event);
+  std::optional<Finish> finished_by(Sequence& s, int32_t token, Event& event);
+};
+
+Engine::Engine() = default;
+Engine::~Engine() = default;
+
+std::unique_ptr<Engine> Engine::open(EngineOptions options) {
+  check(!options.model.empty(), "no model given: a .gguf file or a HuggingFace directory is needed");
+  check(options.max_batch >= 1 && options.chunk >= 1 && options.context >= 0 && options.threads >= 0 && options.threads <= 1024,
+        "engine: max_batch {}, chunk {}, context {} or threads {} is out of range", options.max_batch, options.chunk,
+        options.context, options.threads);
+  std::unique_ptr<Engine> engine(new Engine);
+  Checkpoint checkpoint = Checkpoint::open(options.model);
+  engine->state_ = std::make_unique<State>(std::move(options), std::move(checkpoint));
+  State& s = *engine->state_;
+  const ModelConfig& c = s.checkpoint.config();
+  check(s.options.context <= c.context, "a context of {} was asked for; {} was made for at most {}", s.options.context, c.name,
+        c.context);
+  if (!s.scheme.native && info(s.scheme.weight.codec).linear && s.scheme.weight.codec != id<F32> && s.options.log) {
+    s.options.log(fmt::format("quantizing at load by round-to-nearest: weights {}, embedding and head {}",
+                              to_string(s.scheme.weight), to_string(s.scheme.embedding)));
+  }
+  const KvCacheConfig cache = plan_cache(s.options, c, s.scheme, s.plan);
+  s.context = cache.max_tokens;
+  s.decoder.emplace(Decoder::load(s.ctx, s.checkpoint, s.scheme, s.context, s.options.progress));
+  finish_plan(s.decoder->weight_bytes(), s.plan);
+  s.cache.emplace(fit_cache(s.options, cache, s.plan));
+  s.context = s.cache->config().max_tokens;
+  s.scheduler.emplace(*s.cache, s.options.chunk);
+  return engine;
+}
+
+int64_t Engine::submit(Request request) {
+  State& s = *state_;
+  const int64_t prompt = int64_t(request.prompt.size());
+  check(prompt > 0, "the prompt has no tokens");
+  for (const std::vector<int32_t>* ids : {&request.prompt, &request.forced}) {
+    for (const int32_t id : *ids) {
+      check(id >= 0 && id < config().vocab, "token {} is not in the vocabulary of {}", id, config().vocab);
+    }
+  }
+  for (const auto& [id, bias] : request.sampler.logit_bias) {
+    check(id >= 0 && id < config().vocab, "logit bias for token {}, which is not in the vocabulary of {}", id, config().vocab);
+  }
+  check(request.sampler.temperature >= 0.0f && request.sampler.top_p > 0.0f && request.sampler.repetition_penalty > 0.0f,
+        "sampler: temperature {} must not be negative; top-p {} and repetition penalty {} must be positive",
+        request.sampler.temperature, request.sampler.top_p, request.sampler.repetition_penalty);
+  const int64_t needed = prompt + std::max<int64_t>(int64_t(request.forced.size()), request.max_tokens == 0 ? 0 : 1) - 1;
+  check(needed <= s.context, "the prompt of {} tokens does not fit the context of {}; shorten it or raise --context (the model allows {})",
+        prompt, s.context, config().context);
+  const int64_t room = s.cache->pages().count() * kPageTokens;
+  check(needed <= room, "the prompt of {} tokens does not fit the cache of {} tokens; raise the memory limit or use a smaller cache format",
+        prompt, room);
+  auto sequence = std::make_unique<Sequence>();
+  sequence->id = s.next_id++;
+  sequence->tokens = request.prompt;
+  sequence->stream = TextStream(request.stop);
+  sequence->usage.prompt_tokens = prompt;
+  sequence->started = Clock::now();
+  sequence->request = std::move(request);
+  s.scheduler->add(std::move(sequence));
+  return s.next_id - 1;
+}
+
+void Engine::cancel(int64_t request) {
+  if (Sequence* sequence = state_->scheduler->find(request)) sequence->cancelled = true;
+}
+
+bool Engine::busy() const { return !state_->scheduler->idle(); }
+
+Tensor Engine::State::logits_for(int64_t rows) {
+  const int64_t vocab = checkpoint.config().vocab;
+  if (logits.tensor.rows < rows) logits = make_tensor({id<F32>, 0}, rows, vocab);
+  return rows_of(logits, 0, rows);
+}
+
+void Engine::State::finish(Sequence& s, Finish why, Event& event) {
+  event.finish = why;
+  event.text += s.stream.finish();
+  const auto seconds = [](Clock::duration d) { return std::chrono::duration<double>(d).count(); };
+  const Clock::time_point now = Clock::now();
+  const bool began = s.generated() > 0;
+  s.usage.generated_tokens = s.generated();
+  s.usage.prompt_seconds = seconds((began ? s.first_token : now) - s.started);
+  s.usage.generation_seconds = began ? seconds(now - s.first_token) : 0.0;
+  event.usage = s.usage;
+}
+
+// Whether this token ends the sequence; text that became certain is added to the event.
+std::optional<Finish> Engine::State::finished_by(Sequence& s, int32_t token, Event& event) {
+  const bool forced = s.generated() <= int64_t(s.request.forced.size());
+  if (!forced && !s.request.ignore_eos && tokenizer.is_eos(token)) return Finish::stop;
+  event.text += s.stream.push(tokenizer.bytes(token));
+  if (s.stream.stopped()) return Finish::stop;
+  const int64_t room = std::min(context, cache->pages().count() * kPageTokens);
+  const int64_t most = s.request.max_tokens >= 0 ? s.request.max_tokens : room;
+  if (s.generated() >= most || int64_t(s.tokens.size()) > room) return Finish::length;
+  return std::nullopt;
+}
+
+void Engine::State::deliver(const Step::LogitsRow& row, std::span<const float> row_logits, Event& event) {
+  Sequence& s = *row.sequence;
+  const int64_t prompt = int64_t(s.request.prompt.size());
+  if (s.request.on_logits && row.position >= std::max(s.request.logits_from, s.logits_done) && row.position < prompt) {
+    s.request.on_logits(row.position, row_logits);
+    s.logits_done = row.position + 1;
+  }
+  if (row.position != int64_t(s.tokens.size()) - 1) return;
+  if (s.request.max_tokens == 0) return finish(s, Finish::length, event);
+  if (s.generated() == 0) s.first_token = Clock::now();
+  GeneratedToken token;
+  choose_token(s, row_logits, token);
+  s.tokens.push_back(token.token);
+  ++s.counts[token.token];
+  event.tokens.push_back(token);
+  if (const std::optional<Finish> why = finished_by(s, token.token, event)) finish(s, *why, event);
+}
+
+std::vector<Event> Engine::step() {
+  State& s = *state_;
+  std::vector<Event> events;
+  const auto event_of = [&](const Sequence& sequence) -> Event& {
+    for (Event& e : events) {
+      if (e.request == sequence.id) return e;
+    }
+    events.push_back({});
+    events.back().request = sequence.id;
+    return events.back();
+  };
+  for (Sequence* sequence : s.scheduler->all()) {
+    if (!sequence->cancelled) continue;
+    s.finish(*sequence, Finish::cancelled, event_of(*sequence));
+    s.scheduler->remove(sequence);
+  }
+  Step step = s.scheduler->next();
+  for (const auto& [sequence, why] : step.failed) {
+    Event& event = event_of(*sequence);
+    s.finish(*sequence, Finish::error, event);
+    event.error = why;
+    s.scheduler->remove(sequence);
+  }
+  if (step.batch.size() == 0) return events;
+  const Tensor logits = s.logits_for(int64_t(step.logits.size()));
+  s.decoder->forward(s.ctx, step.batch, *s.cache, logits);
+  for (size_t i = 0; i < step.logits.size(); ++i) {
+    const std::span<const float> row(logits.data.row<const float>(int64_t(i)), size_t(logits.cols));
+    s.deliver(step.logits[i], row, event_of(*step.logits[i].sequence));
+  }
+  for (Sequence* sequence : step.sequences) {
+    if (event_of(*sequence).finish != Finish::none) s.scheduler->remove(sequence);
+  }
+  std::erase_if(events, [](const Event& e) { return e.finish == Finish::none && e.tokens.empty() && e.text.empty(); });
+  return events;
+}
+
+std::string Engine::chat_prompt(const std::vector<Message>& messages, bool add_generation_prompt) const {
+  const State& s = *state_;
+  check(s.chat_template.has_value(), "{} has no chat template: use generate with a plain prompt", config().name);
+  const TokenizerData& t = s.tokenizer.data();
+  const auto spelled = [&](int32_t id) { return id >= 0 ? t.tokens[size_t(id)] : std::string(); };
+  return s.chat_template->render(messages, spelled(t.bos), spelled(t.eos.empty() ? -1 : t.eos[0]), add_generation_prompt);
+}
+
+const Tokenizer& Engine::tokenizer() const { return state_->tokenizer; }
+const ModelConfig& Engine::config() const { return state_->checkpoint.config(); }
+const Scheme& Engine::scheme() const { return state_->scheme; }
+const Checkpoint& Engine::checkpoint() const { return state_->checkpoint; }
+MemoryPlan Engine::memory() const { return state_->plan; }
+int64_t Engine::context() const { return state_->context; }
+int Engine::threads() const { return state_->pool.threads(); }
+int64_t Engine::cached_tokens() const {
+  const Pages& pages = state_->cache->pages();
+  return (pages.count() - pages.available() + pages.kept()) * kPageTokens;
+}
+std::vector<std::string> Engine::description() const { return state_->decoder->description(); }
+
+}  // namespace quire

@@ -1,0 +1,78 @@
+#include "engine/memory.h"
+
+#include <algorithm>
+#include <fstream>
+
+namespace quire {
+
+namespace {
+
+// MemAvailable: what can be had without swapping. 0 if the system does not say.
+int64_t available_memory() {
+  std::ifstream file("/proc/meminfo");
+  std::string key;
+  int64_t kib = 0;
+  while (file >> key >> kib) {
+    if (key == "MemAvailable:") return kib * 1024;
+    file.ignore(256, '\n');
+  }
+  return 0;
+}
+
+std::string mib(int64_t bytes) { return fmt::format("{:.0f} MiB", double(bytes) / (1 << 20)); }
+
+// What a step of `tokens` tokens takes besides weights and cache: activations of one block, twice for conversions, and logits.
+int64_t scratch_bytes(const ModelConfig& c, int64_t tokens) {
+  const int64_t qkv = (c.heads + 2 * c.kv_heads) * c.head_dim;
+  const int64_t row = 4 * c.hidden + qkv + 2 * c.heads * c.head_dim + 4 * c.ffn;
+  return tokens * row * 4 + 128 * c.vocab * 4;
+}
+
+}  // namespace
+
+KvCacheConfig plan_cache(const EngineOptions& options, const ModelConfig& config, const Scheme& scheme, MemoryPlan& plan) {
+  KvCacheConfig cache;
+  cache.layers = config.layers;
+  cache.kv_heads = config.kv_heads;
+  cache.head_dim = config.head_dim;
+  cache.scheme = scheme.kv;
+  cache.slots = options.max_batch;
+  cache.max_tokens = options.context > 0 ? options.context : config.context;
+  plan.limit = options.memory_limit > 0 ? options.memory_limit : available_memory() / 10 * 9;
+  plan.scratch = scratch_bytes(config, options.chunk + options.max_batch);
+  plan.bytes_per_token = KvCache::page_bytes(cache) / kPageTokens;
+  return cache;
+}
+
+void finish_plan(int64_t weight_bytes, MemoryPlan& plan) { plan.weights = weight_bytes; }
+
+KvCacheConfig fit_cache(const EngineOptions& options, KvCacheConfig cache, MemoryPlan& plan) {
+  const int64_t page = KvCache::page_bytes(cache), stage = KvCache::stage_bytes(cache);
+  const int64_t room = plan.limit > 0 ? plan.limit - plan.weights - plan.scratch - stage : INT64_MAX;
+  const int64_t fits = std::max<int64_t>(0, room / page);  // pages
+  const auto pages_for = [](int64_t tokens) { return (tokens + kPageTokens - 1) / kPageTokens; };
+  const std::string budget = fmt::format("the limit of {} less weights ({}), scratch ({}) and open pages ({}) leaves room for {} tokens at {} bytes each",
+                                         mib(plan.limit), mib(plan.weights), mib(plan.scratch), mib(stage), fits * kPageTokens,
+                                         plan.bytes_per_token);
+  check(fits > 0, "out of memory: {}; raise the memory limit, or use smaller weights (--scheme w4a16)", budget);
+  const int64_t whole = pages_for(cache.max_tokens);
+  if (options.cache_tokens > 0) {
+    cache.pages = pages_for(options.cache_tokens);
+    check(cache.pages <= fits, "out of memory: a cache of {} tokens was asked for, but {}", options.cache_tokens, budget);
+  } else {
+    // Untouched pages take no memory, so room for every sequence is planned where it fits.
+    cache.pages = std::min(fits, whole * cache.slots);
+    check(options.context == 0 || whole <= fits,
+          "out of memory: a context of {} was asked for, but {}; use --context {}, a larger memory limit or a smaller cache (--kv kv4)",
+          options.context, budget, fits * kPageTokens);
+  }
+  if (cache.pages < whole && options.context == 0) {
+    cache.max_tokens = cache.pages * kPageTokens;
+    if (options.log) options.log(fmt::format("the context is cut to {} tokens: {}", cache.max_tokens, budget));
+  }
+  plan.cache = cache.pages * page + stage;
+  plan.cache_tokens = cache.pages * kPageTokens;
+  return cache;
+}
+
+}  // namespace quire

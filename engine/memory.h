@@ -1,0 +1,17 @@
+// The memory plan: what the weights, the scratch and the cache take, and how many tokens the cache can hold within the limit.
+#pragma once
+#include "engine/engine.h"
+#include "kvcache/kv_cache.h"
+
+namespace quire {
+
+// Before loading: the longest sequence to prepare for, and limit and scratch of the plan.
+KvCacheConfig plan_cache(const EngineOptions& options, const ModelConfig& config, const Scheme& scheme, MemoryPlan& plan);
+
+// After loading: the weights are known.
+void finish_plan(int64_t weight_bytes, MemoryPlan& plan);
+
+// The cache that fits. Error, with the numbers and what would fit, if the context asked for does not.
+KvCacheConfig fit_cache(const EngineOptions& options, KvCacheConfig cache, MemoryPlan& plan);
+
+}  // namespace quire

@@ -1,0 +1,114 @@
+#include "engine/scheduler.h"
+
+#include <algorithm>
+
+namespace quire {
+
+namespace {
+// Rows of logits are a vocabulary wide: a chunk that wants all of them is kept short.
+constexpr int64_t kMaxLogitsRows = 128;
+}  // namespace
+
+Scheduler::Scheduler(KvCache& cache, int64_t chunk) : cache_(cache), chunk_(chunk) {}
+
+void Scheduler::add(std::unique_ptr<Sequence> sequence) { waiting_.push_back(std::move(sequence)); }
+
+std::vector<Sequence*> Scheduler::all() {
+  std::vector<Sequence*> list;
+  for (auto& s : running_) list.push_back(s.get());
+  for (auto& s : waiting_) list.push_back(s.get());
+  return list;
+}
+
+Sequence* Scheduler::find(int64_t id) {
+  for (Sequence* s : all()) {
+    if (s->id == id) return s;
+  }
+  return nullptr;
+}
+
+void Scheduler::remove(Sequence* sequence) {
+  if (sequence->slot >= 0) cache_.close(sequence->slot);
+  const auto is_it = [&](const std::unique_ptr<Sequence>& s) { return s.get() == sequence; };
+  std::erase_if(waiting_, is_it);
+  std::erase_if(running_, is_it);
+}
+
+void Scheduler::admit() {
+  while (!waiting_.empty()) {
+    Sequence& s = *waiting_.front();
+    // Logits that were asked for must be computed, so sharing stops before them.
+    const bool wants_logits = s.request.on_logits != nullptr;
+    const int64_t shareable = wants_logits ? std::max(s.logits_done, s.request.logits_from) + 1 : int64_t(s.tokens.size());
+    const int32_t slot = cache_.open(std::span(s.tokens).first(size_t(std::min<int64_t>(shareable, int64_t(s.tokens.size())))));
+    if (slot < 0) return;
+    // Room for its whole prompt, or others would be pushed out at once; alone it may always try.
+    if (!running_.empty() && cache_.pages_needed(slot, int64_t(s.tokens.size()) - cache_.length(slot)) > cache_.pages().available()) {
+      cache_.close(slot);
+      return;
+    }
+    s.slot = slot;
+    if (s.generated() == 0) s.usage.cached_tokens = cache_.length(slot);
+    running_.push_back(std::move(waiting_.front()));
+    waiting_.pop_front();
+  }
+}
+
+bool Scheduler::preempt_after(const Sequence& s) {
+  if (running_.empty() || running_.back().get() == &s) return false;
+  std::unique_ptr<Sequence> youngest = std::move(running_.back());
+  running_.pop_back();
+  cache_.close(youngest->slot);
+  youngest->slot = -1;
+  waiting_.push_front(std::move(youngest));
+  return true;
+}
+
+bool Scheduler::plan(Sequence& s, int64_t budget, Step& step) {
+  const int64_t length = cache_.length(s.slot), total = int64_t(s.tokens.size()), prompt = int64_t(s.request.prompt.size());
+  int64_t count = std::min(budget, total - length);
+  if (s.request.on_logits && length < prompt) count = std::min(count, kMaxLogitsRows);
+  if (!cache_.reserve(s.slot, count)) return false;
+  Batch& b = step.batch;
+  b.sequences.push_back({s.slot, b.size(), count, length});
+  step.sequences.push_back(&s);
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t position = length + i;
+    const bool asked = s.request.on_logits && position >= std::max(s.request.logits_from, s.logits_done) && position < prompt;
+    if (asked || position == total - 1) {
+      b.logits_rows.push_back(int32_t(b.size()));
+      step.logits.push_back({&s, position});
+    }
+    b.tokens.push_back(s.tokens[size_t(position)]);
+    b.positions.push_back(int32_t(position));
+  }
+  return true;
+}
+
+Step Scheduler::next() {
+  admit();
+  Step step;
+  const auto pending = [&](const Sequence& s) { return int64_t(s.tokens.size()) - cache_.length(s.slot); };
+  for (const bool decoding : {true, false}) {
+    for (size_t i = 0; i < running_.size(); ++i) {  // preemption shortens the list from its end
+      Sequence& s = *running_[i];
+      if ((pending(s) == 1) != decoding) continue;
+      const int64_t budget = decoding ? 1 : chunk_ - step.batch.size();
+      if (budget <= 0) break;
+      // A sequence already in this step is older than s or decodes with it; only ones not in it can be preempted.
+      bool planned = plan(s, budget, step);
+      while (!planned && std::find(step.sequences.begin(), step.sequences.end(), running_.back().get()) == step.sequences.end() &&
+             preempt_after(s)) {
+        planned = plan(s, budget, step);
+      }
+      if (!planned && step.sequences.empty() && running_.size() == 1) {
+        step.failed.emplace_back(&s, fmt::format("the cache of {} tokens is full: this sequence has {} and needs more; raise the "
+                                                 "memory limit, shorten the prompt or use a smaller cache format (--kv kv4)",
+                                                 cache_.pages().count() * kPageTokens, s.tokens.size()));
+      }
+    }
+  }
+  return step;
+}
+
+}  // namespace quire

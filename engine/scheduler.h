@@ -1,0 +1,47 @@
+// Which tokens run next. Sequences that decode come first, then prompt chunks, oldest request first. When the cache runs out, the
+// youngest sequence gives its pages back and is computed again later; results do not depend on it.
+#pragma once
+#include <deque>
+#include <memory>
+
+#include "engine/sequence.h"
+#include "kvcache/kv_cache.h"
+
+namespace quire {
+
+struct Step {
+  Batch batch;
+  std::vector<Sequence*> sequences;  // of batch.sequences, in order
+  // For each row of logits: the sequence, and the position in it.
+  struct LogitsRow {
+    Sequence* sequence;
+    int64_t position;
+  };
+  std::vector<LogitsRow> logits;
+  std::vector<std::pair<Sequence*, std::string>> failed;  // cannot go on even alone
+};
+
+class Scheduler {
+ public:
+  Scheduler(KvCache& cache, int64_t chunk);
+
+  void add(std::unique_ptr<Sequence> sequence);
+  Sequence* find(int64_t id);
+  void remove(Sequence* sequence);  // closes its slot
+  bool idle() const { return waiting_.empty() && running_.empty(); }
+  const std::vector<std::unique_ptr<Sequence>>& running() const { return running_; }
+  std::vector<Sequence*> all();
+
+  Step next();
+
+ private:
+  void admit();
+  bool plan(Sequence& s, int64_t budget, Step& step);  // false: no pages
+  bool preempt_after(const Sequence& s);
+  KvCache& cache_;
+  int64_t chunk_;
+  std::deque<std::unique_ptr<Sequence>> waiting_;
+  std::vector<std::unique_ptr<Sequence>> running_;  // oldest first
+};
+
+}  // namespace quire

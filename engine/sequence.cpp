@@ -1,0 +1,44 @@
+#include "engine/sequence.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "kernels/sample.h"
+
+namespace quire {
+
+namespace {
+
+int32_t sample_token(const Sequence& s, std::span<const float> logits) {
+  const SamplerOptions& o = s.request.sampler;
+  const SampleParams params{o.temperature, o.top_k, o.top_p, o.min_p};
+  const double uniform = uniform_at(o.seed, uint64_t(s.generated()));
+  const bool penalties = o.repetition_penalty != 1.0f || o.presence_penalty != 0.0f || o.frequency_penalty != 0.0f;
+  if (!penalties && o.logit_bias.empty()) return sample(logits, params, uniform);
+  std::vector<float> adjusted(logits.begin(), logits.end());
+  for (const auto& [token, bias] : o.logit_bias) adjusted[size_t(token)] += bias;
+  const size_t window = std::min(s.tokens.size(), size_t(std::max(0, o.penalty_window)));
+  const std::vector<std::pair<int32_t, int32_t>> counts(s.counts.begin(), s.counts.end());
+  penalise(adjusted, std::span(s.tokens).last(window), o.repetition_penalty, counts, o.presence_penalty, o.frequency_penalty);
+  return sample(adjusted, params, uniform);
+}
+
+}  // namespace
+
+void choose_token(const Sequence& s, std::span<const float> logits, GeneratedToken& out) {
+  const size_t n = size_t(s.generated());
+  out.token = n < s.request.forced.size() ? s.request.forced[n] : sample_token(s, logits);
+  if (s.request.top_logprobs < 0) return;
+  out.logprob = float(log_softmax_at(logits, out.token));
+  std::vector<int32_t> ids(logits.size());
+  std::iota(ids.begin(), ids.end(), 0);
+  const size_t top = std::min(ids.size(), size_t(s.request.top_logprobs));
+  std::partial_sort(ids.begin(), ids.begin() + long(top), ids.end(), [&](int32_t a, int32_t b) {
+    return logits[size_t(a)] != logits[size_t(b)] ? logits[size_t(a)] > logits[size_t(b)] : a < b;
+  });
+  for (size_t i = 0; i < top; ++i) {
+    out.top.push_back({ids[i], out.logprob + (logits[size_t(ids[i])] - logits[size_t(out.token)])});
+  }
+}
+
+}  // namespace quire

@@ -1,0 +1,101 @@
+#include "kernels/sample.h"
+
+#include <algorithm>
+#include <cmath>
+#include <unordered_set>
+
+#include "base/error.h"
+
+namespace quire {
+
+namespace {
+
+struct Candidate {
+  float logit;
+  int32_t token;
+};
+bool likelier(const Candidate& a, const Candidate& b) { return a.logit != b.logit ? a.logit > b.logit : a.token < b.token; }
+
+// Sorts the front of `all` until it holds the top_p share of the total (or everything) and returns its length.
+size_t nucleus(std::vector<Candidate>& all, float peak, float inv_temperature, double total, float top_p) {
+  size_t sorted = 0;
+  double sum = 0.0;
+  for (size_t want = 64; sorted < all.size(); want *= 4) {
+    const size_t end = std::min(all.size(), want);
+    std::partial_sort(all.begin() + long(sorted), all.begin() + long(end), all.end(), likelier);
+    for (; sorted < end; ++sorted) {
+      sum += std::exp(double((all[sorted].logit - peak) * inv_temperature));
+      if (sum >= double(top_p) * total) return sorted + 1;
+    }
+  }
+  return sorted;
+}
+
+}  // namespace
+
+int32_t sample(std::span<const float> logits, const SampleParams& params, double uniform) {
+  check(!logits.empty(), "sample: no logits");
+  size_t best = 0;
+  for (size_t i = 1; i < logits.size(); ++i) best = logits[i] > logits[best] ? i : best;
+  const float peak = logits[best];
+  check(std::isfinite(peak), "sample: the largest logit is {}; the model's output is not finite", peak);
+  if (params.temperature <= 0.0f) return int32_t(best);
+
+  const float inv = 1.0f / params.temperature;
+  // min-p compares with the likeliest token only, so it can go first without changing the set.
+  const float floor = params.min_p > 0.0f ? peak + params.temperature * std::log(params.min_p) : -INFINITY;
+  std::vector<Candidate> all;
+  all.reserve(logits.size());
+  for (size_t i = 0; i < logits.size(); ++i) {
+    if (logits[i] >= floor) all.push_back({logits[i], int32_t(i)});
+  }
+  if (params.top_k > 0 && size_t(params.top_k) < all.size()) {
+    std::nth_element(all.begin(), all.begin() + params.top_k - 1, all.end(), likelier);
+    all.resize(size_t(params.top_k));
+  }
+  double total = 0.0;
+  for (const Candidate& c : all) total += std::exp(double((c.logit - peak) * inv));
+  if (params.top_p < 1.0f) {
+    all.resize(nucleus(all, peak, inv, total, params.top_p));
+    total = 0.0;
+    for (const Candidate& c : all) total += std::exp(double((c.logit - peak) * inv));
+  }
+  double target = uniform * total;
+  for (const Candidate& c : all) {
+    target -= std::exp(double((c.logit - peak) * inv));
+    if (target < 0.0) return c.token;
+  }
+  return all.back().token;
+}
+
+void penalise(std::span<float> logits, std::span<const int32_t> recent, float repetition,
+              std::span<const std::pair<int32_t, int32_t>> counts, float presence, float frequency) {
+  if (repetition != 1.0f) {
+    for (const int32_t token : std::unordered_set<int32_t>(recent.begin(), recent.end())) {
+      float& x = logits[size_t(token)];
+      x = x > 0.0f ? x / repetition : x * repetition;
+    }
+  }
+  if (presence == 0.0f && frequency == 0.0f) return;
+  for (const auto& [token, count] : counts) logits[size_t(token)] -= presence + frequency * float(count);
+}
+
+double uniform_at(uint64_t seed, uint64_t step) {
+  uint64_t h = seed * 0x9e3779b97f4a7c15u + step * 0xd1342543de82ef95u + 0x2545f4914f6cdd1du;
+  for (int i = 0; i < 2; ++i) {  // splitmix64's finaliser, twice
+    h = (h ^ (h >> 30)) * 0xbf58476d1ce4e5b9u;
+    h = (h ^ (h >> 27)) * 0x94d049bb133111ebu;
+    h ^= h >> 31;
+  }
+  return double(h >> 11) * 0x1.0p-53;
+}
+
+double log_softmax_at(std::span<const float> logits, int32_t token) {
+  double peak = logits[0];
+  for (const float x : logits) peak = std::max(peak, double(x));
+  double total = 0.0;
+  for (const float x : logits) total += std::exp(double(x) - peak);
+  return double(logits[size_t(token)]) - peak - std::log(total);
+}
+
+}  // namespace quire
