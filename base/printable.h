@@ -6,9 +6,6 @@
 
 namespace quire {
 
-// Length of the well-formed UTF-8 sequence at the start of `text`, 0 if there is none.
-size_t utf8_length(std::string_view text);
-
 // Control characters, backslashes and bytes that are not UTF-8 are escaped as in C; what would pass max_bytes is cut
 // ("...").
 std::string printable(std::string_view text, size_t max_bytes = 80);

@@ -17,7 +17,11 @@ Checkpoint Checkpoint::open(const std::string& path) {
         "there is no model at '{}' (a .gguf file, or a directory with config.json and "
         "safetensors, is needed)",
         path);
-  return std::filesystem::is_directory(status) ? open_hf_directory(path) : open_gguf(path);
+  try {
+    return std::filesystem::is_directory(status) ? open_hf_directory(path) : open_gguf(path);
+  } catch (const std::filesystem::filesystem_error& e) {
+    fail(fmt::format("'{}' cannot be read: {}", path, e.what()));
+  }
 }
 
 Checkpoint::Checkpoint(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -78,14 +82,13 @@ void CheckpointBuilder::insert(std::string name, std::string source_name, const 
   state_->tensors.push_back({std::move(name), std::move(source_name), t});
 }
 
-Checkpoint CheckpointBuilder::finish() {
-  Checkpoint::State& s = *state_;
+void CheckpointBuilder::check_tensors() const {
+  const Checkpoint::State& s = *state_;
   check_config(s.config, path_);
-  const CheckpointTensor* embedding = nullptr;
   for (const CheckpointTensor& t : s.tensors) {
     const std::optional<TensorShape> shape = network_tensor(s.config, t.name);
     check(shape.has_value(),
-          "'{}': tensor '{}' is not part of a {} network of {} layers; reading on without it would change the results",
+          "'{}': tensor '{}' is not part of a {} network of {} layers; without it the results would not be the model's",
           path_, printable(t.source_name), s.config.family, s.config.layers);
     check(t.tensor.rows == shape->rows && t.tensor.cols == shape->cols,
           "'{}': tensor '{}' is ({}, {}) where the configuration says ({}, {})", path_, printable(t.source_name),
@@ -94,16 +97,17 @@ Checkpoint CheckpointBuilder::finish() {
     check(shape->rows > 1 || c == id<F32> || c == id<F16> || c == id<BF16>,
           "'{}': tensor '{}' is a vector in {}; vectors must be f32, f16 or bf16", path_, printable(t.source_name),
           info(c).name);
-    if (t.name == "model.embed_tokens.weight") embedding = &t;
   }
-  check(embedding != nullptr, "'{}': the token embedding is missing", path_);
   // Layers without end need tensors without end: a bound before anything walks over them.
   check(s.config.layers <= int64_t(s.tensors.size()), "'{}': {} layers are announced, but there are only {} tensors",
         path_, s.config.layers, s.tensors.size());
   for_each_needed_tensor(s.config, [&](const std::string& name) {
     check(s.by_name.count(name) > 0, "'{}': tensor '{}' is missing", path_, name);
   });
-  check_tokenizer(s.tokenizer, s.config, path_);
+}
+
+Checkpoint CheckpointBuilder::finish() {
+  check_tokenizer(state_->tokenizer, state_->config, path_);
   Checkpoint done{std::move(state_)};
   state_ = std::make_unique<Checkpoint::State>();
   return done;

@@ -40,7 +40,10 @@ class CheckpointBuilder {
     t.data.ptr = copy;
     insert(std::move(name), std::move(source_name), t);
   }
-  // Checks tensors, configuration and tokenizer against each other. The builder is empty afterwards.
+  // Every tensor belongs to the network and has its shape, and none is missing. To be called before the tokenizer is read:
+  // from here on the configuration's sizes are bounded by the file's.
+  void check_tensors() const;
+  // Checks the tokenizer against the configuration. The builder is empty afterwards.
   Checkpoint finish();
 
  private:

@@ -177,7 +177,7 @@ void place(std::vector<TensorEntry>& entries, std::span<const std::byte> data, u
 
 uint32_t read_version(Cursor& in) {
   const auto magic = in.take(4);
-  in.require(std::memcmp(magic.data(), "GGUF", 4) == 0, "not a GGUF file (it does not begin with 'GGUF')");
+  in.require(std::memcmp(magic.data(), "GGUF", 4) == 0, "not a GGUF file: it does not begin with 'GGUF' (for safetensors, give the directory)");
   const auto version = in.take<uint32_t>();
   in.require((version & 0xFFFF) != 0, "a big-endian GGUF file; only little-endian ones can be read");
   in.require(version == 2 || version == 3, "GGUF version {}; 2 and 3 can be read", version);

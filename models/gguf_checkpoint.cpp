@@ -211,6 +211,7 @@ Checkpoint open_gguf(const std::string& path) {
         config.vocab);
   check_config(config, path);
   for (const GgufTensor& t : file.tensors()) add_tensor(builder, config, t);
+  builder.check_tensors();
   state.tokenizer = read_gguf_tokenizer(file);
   state.files.push_back(std::move(file).release());
   return builder.finish();

@@ -42,10 +42,10 @@ TokenizerData read_gguf_tokenizer(const GgufFile& file) {
         file.path());
   check(*model == "gpt2", "'{}': tokenizer model '{}' is not supported; 'gpt2' (byte-level BPE) is", file.path(),
         printable(*model));
-  const std::string pre = file.text("tokenizer.ggml.pre").value_or("default");
 
   TokenizerData data;
   data.model = "bpe";
+  const std::string pre = file.text("tokenizer.ggml.pre").value_or("default");
   data.split_patterns = split_patterns_for(pre);
   data.whole_pieces = whole_pieces_for(pre);
   auto tokens = file.texts("tokenizer.ggml.tokens");

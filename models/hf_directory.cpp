@@ -1,9 +1,110 @@
-// HuggingFace directories as checkpoints.
+// HuggingFace directories as checkpoints: config.json, one safetensors file or several with an index, the tokenizer's
+// files.
+#include <filesystem>
+#include <map>
+#include <set>
+
 #include "base/error.h"
+#include "base/printable.h"
 #include "models/checkpoint_builder.h"
+#include "models/hf_config.h"
+#include "models/hf_tokenizer.h"
+#include "models/network_tensors.h"
+#include "models/safetensors.h"
 
 namespace quire {
 
-Checkpoint open_hf_directory(const std::string& path) { fail("'" + path + "': directories come next"); }
+namespace {
+
+constexpr size_t kMaxConfigBytes = 10'000'000, kMaxIndexBytes = 100'000'000;
+constexpr std::string_view kExtension = ".safetensors";
+
+using Shards = std::map<std::string, std::set<std::string>>;  // file name -> names of its tensors
+
+// The index may only name files that lie in the directory itself.
+Shards read_index(const std::string& path) {
+  const Json json = read_json_file(path, kMaxIndexBytes);
+  const JsonObject root(json, fmt::format("'{}'", path));
+  const auto map = root.object("weight_map");
+  check(map.has_value(), "{}: 'weight_map' is missing", root.where());
+  Shards shards;
+  for (const auto& [name, value] : map->json().items()) {
+    check(value.is_string(), "{}: tensor '{}' must name a file, not {}", map->where(), printable(name),
+          printable_json(value));
+    const auto& file = value.get_ref<const std::string&>();
+    const bool plain = file.size() > kExtension.size() &&
+                       file.compare(file.size() - kExtension.size(), kExtension.size(), kExtension) == 0 &&
+                       file.find_first_of(std::string_view("/\\\0", 3)) == std::string::npos;
+    check(plain, "{}: '{}' is not the name of a safetensors file in this directory", map->where(), printable(file));
+    shards[file].insert(name);
+  }
+  check(!shards.empty(), "{}: 'weight_map' is empty", root.where());
+  return shards;
+}
+
+bool ends_with(std::string_view text, std::string_view tail) {
+  return text.size() >= tail.size() && text.substr(text.size() - tail.size()) == tail;
+}
+
+void add_tensor(CheckpointBuilder& builder, const ModelConfig& config, const SafetensorsTensor& t) {
+  if (ends_with(t.name, ".rotary_emb.inv_freq")) return;             // follows from rope_theta; old writers kept it
+  if (t.name == "lm_head.weight" && config.tied_embeddings) return;  // the embedding stands for it, as in transformers
+  const auto codec = safetensors_codec(t.dtype);
+  check(codec.has_value(), "'{}': tensor '{}' is in {}, which cannot be read; F32, F16 and BF16 can", builder.path(),
+        printable(t.name), t.dtype);
+  check(t.shape.size() == 1 || t.shape.size() == 2, "'{}': tensor '{}' has {} dimensions; 1 or 2 are expected",
+        builder.path(), printable(t.name), t.shape.size());
+  builder.add(t.name, t.name, *codec, t.shape.size() == 2 ? t.shape[0] : 1, t.shape.back(), t.bytes.data());
+}
+
+// listed: the tensors the index says are in the file; null without an index.
+void add_file(CheckpointBuilder& builder, const ModelConfig& config, const std::string& path,
+              const std::set<std::string>* listed) {
+  SafetensorsFile file{MappedFile(path)};
+  size_t found = 0;
+  for (const SafetensorsTensor& t : file.tensors()) {
+    check(!listed || listed->count(t.name) > 0, "'{}': tensor '{}' is not in the index", path, printable(t.name));
+    ++found;
+    add_tensor(builder, config, t);
+  }
+  if (listed && found < listed->size()) {
+    std::set<std::string> missing = *listed;
+    for (const SafetensorsTensor& t : file.tensors()) missing.erase(t.name);
+    fail(fmt::format("'{}': tensor '{}' should be here by the index, but is not", path, printable(*missing.begin())));
+  }
+  builder.state().files.push_back(std::move(file).release());
+}
+
+}  // namespace
+
+Checkpoint open_hf_directory(const std::string& path) {
+  const auto file_in = [&](std::string_view name) { return (std::filesystem::path(path) / name).string(); };
+  const auto exists = [&](std::string_view name) { return std::filesystem::exists(file_in(name)); };
+  check(exists("config.json"), "'{}' is no model: config.json is missing", path);
+  const Json json = read_json_file(file_in("config.json"), kMaxConfigBytes);
+  const JsonObject object(json, fmt::format("'{}'", file_in("config.json")));
+
+  CheckpointBuilder builder(path);
+  auto& state = builder.state();
+  state.container = "safetensors";
+  for (const auto& [key, value] : json.items()) state.metadata.emplace_back(printable(key), printable_json(value));
+  state.config = read_hf_config(object);
+  if (state.config.name.empty()) state.config.name = std::filesystem::canonical(path).filename().string();
+  check_config(state.config, path);
+  if (exists("model.safetensors")) {
+    add_file(builder, state.config, file_in("model.safetensors"), nullptr);
+  } else {
+    check(exists("model.safetensors.index.json"),
+          "'{}': neither model.safetensors nor model.safetensors.index.json is there (PyTorch's .bin files are not "
+          "supported)",
+          path);
+    for (const auto& [file, names] : read_index(file_in("model.safetensors.index.json"))) {
+      add_file(builder, state.config, file_in(file), &names);
+    }
+  }
+  builder.check_tensors();
+  state.tokenizer = read_hf_tokenizer(path, object, state.config.vocab);
+  return builder.finish();
+}
 
 }  // namespace quire

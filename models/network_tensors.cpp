@@ -10,10 +10,17 @@ namespace quire {
 
 namespace {
 
+enum class Need : uint8_t { always, attention_bias, output_bias, mlp_bias };
+
 struct LayerTensor {
   std::string_view name;
   int64_t rows, cols;
-  bool needed;
+  Need need;
+
+  bool allowed(const ModelConfig& c) const {
+    return need == Need::always || (need == Need::mlp_bias ? c.mlp_bias : c.attention_bias);
+  }
+  bool needed(const ModelConfig& c) const { return need != Need::output_bias && allowed(c); }
 };
 
 // The tensors of one layer, under "model.layers.N.".
@@ -21,22 +28,14 @@ template <class Fn>
 void for_each_layer_tensor(const ModelConfig& c, Fn&& fn) {
   const int64_t d = c.hidden, q = c.heads * c.head_dim, kv = c.kv_heads * c.head_dim;
   const LayerTensor all[] = {
-      {"input_layernorm.weight", 1, d, true},
-      {"self_attn.q_proj.weight", q, d, true},
-      {"self_attn.k_proj.weight", kv, d, true},
-      {"self_attn.v_proj.weight", kv, d, true},
-      {"self_attn.o_proj.weight", d, q, true},
-      {"post_attention_layernorm.weight", 1, d, true},
-      {"mlp.gate_proj.weight", c.ffn, d, true},
-      {"mlp.up_proj.weight", c.ffn, d, true},
-      {"mlp.down_proj.weight", d, c.ffn, true},
-      {"self_attn.q_proj.bias", 1, q, c.attention_bias},
-      {"self_attn.k_proj.bias", 1, kv, c.attention_bias},
-      {"self_attn.v_proj.bias", 1, kv, c.attention_bias},
-      {"self_attn.o_proj.bias", 1, d, false},
-      {"mlp.gate_proj.bias", 1, c.ffn, c.mlp_bias},
-      {"mlp.up_proj.bias", 1, c.ffn, c.mlp_bias},
-      {"mlp.down_proj.bias", 1, d, c.mlp_bias},
+      {"input_layernorm.weight", 1, d, Need::always},         {"self_attn.q_proj.weight", q, d, Need::always},
+      {"self_attn.k_proj.weight", kv, d, Need::always},       {"self_attn.v_proj.weight", kv, d, Need::always},
+      {"self_attn.o_proj.weight", d, q, Need::always},        {"post_attention_layernorm.weight", 1, d, Need::always},
+      {"mlp.gate_proj.weight", c.ffn, d, Need::always},       {"mlp.up_proj.weight", c.ffn, d, Need::always},
+      {"mlp.down_proj.weight", d, c.ffn, Need::always},       {"self_attn.q_proj.bias", 1, q, Need::attention_bias},
+      {"self_attn.k_proj.bias", 1, kv, Need::attention_bias}, {"self_attn.v_proj.bias", 1, kv, Need::attention_bias},
+      {"self_attn.o_proj.bias", 1, d, Need::output_bias},     {"mlp.gate_proj.bias", 1, c.ffn, Need::mlp_bias},
+      {"mlp.up_proj.bias", 1, c.ffn, Need::mlp_bias},         {"mlp.down_proj.bias", 1, d, Need::mlp_bias},
   };
   for (const LayerTensor& t : all) fn(t);
 }
@@ -58,7 +57,7 @@ std::optional<TensorShape> network_tensor(const ModelConfig& config, const std::
   const std::string_view suffix(rest + 1, size_t(end - rest - 1));
   std::optional<TensorShape> shape;
   for_each_layer_tensor(config, [&](const LayerTensor& t) {
-    if (t.name == suffix) shape = TensorShape{t.rows, t.cols};
+    if (t.name == suffix && t.allowed(config)) shape = TensorShape{t.rows, t.cols};
   });
   return shape;
 }
@@ -67,7 +66,7 @@ void for_each_needed_tensor(const ModelConfig& config, const std::function<void(
   fn("model.embed_tokens.weight");
   for (int64_t layer = 0; layer < config.layers; ++layer) {
     for_each_layer_tensor(config, [&](const LayerTensor& t) {
-      if (t.needed) fn(fmt::format("model.layers.{}.{}", layer, t.name));
+      if (t.needed(config)) fn(fmt::format("model.layers.{}.{}", layer, t.name));
     });
   }
   fn("model.norm.weight");

@@ -119,5 +119,57 @@ TEST(TinyGguf, GivesBackWhatWasWritten) {
   }
 }
 
+void expect_same_tokenizer(const TokenizerData& a, const TokenizerData& b) {
+  EXPECT_EQ(a.model, b.model);
+  EXPECT_EQ(a.tokens, b.tokens);
+  EXPECT_EQ(a.kinds, b.kinds);
+  EXPECT_EQ(a.merges, b.merges);
+  EXPECT_EQ(a.bos, b.bos);
+  EXPECT_EQ(a.unknown, b.unknown);
+  EXPECT_EQ(a.pad, b.pad);
+  EXPECT_EQ(a.eos, b.eos);
+  EXPECT_EQ(a.add_bos, b.add_bos);
+  EXPECT_EQ(a.add_prefix_space, b.add_prefix_space);
+  EXPECT_EQ(a.whole_pieces, b.whole_pieces);
+  EXPECT_EQ(a.chat_template, b.chat_template);
+}
+
+void expect_same_config(const ModelConfig& a, const ModelConfig& b) {
+  EXPECT_EQ(a.family, b.family);
+  EXPECT_EQ(a.name, b.name);
+  EXPECT_THAT((std::vector<int64_t>{a.layers, a.hidden, a.ffn, a.heads, a.kv_heads, a.head_dim, a.vocab, a.context,
+                                    a.rope_dim}),
+              ElementsAre(b.layers, b.hidden, b.ffn, b.heads, b.kv_heads, b.head_dim, b.vocab, b.context, b.rope_dim));
+  EXPECT_EQ(a.rope_theta, b.rope_theta);
+  EXPECT_EQ(a.norm_eps, b.norm_eps);
+  EXPECT_EQ(a.tied_embeddings, b.tied_embeddings);
+  EXPECT_EQ(a.attention_bias, b.attention_bias);
+  EXPECT_EQ(a.mlp_bias, b.mlp_bias);
+}
+
+TEST(TinyModels, ContainersAgree) {
+  for (const Codec codec : {id<F32>, id<F16>, id<BF16>}) {
+    const TempDir dir;
+    const bool biased = codec == id<F32>;
+    const TinyModel model = make_tiny_model({.tied = codec != id<F16>,
+                                             .attention_bias = biased,
+                                             .mlp_bias = biased,
+                                             .embedding = codec,
+                                             .matrices = codec});
+    const Checkpoint gguf = Checkpoint::open(write_tiny_gguf(model, dir.file("tiny.gguf")));
+    const Checkpoint whole = Checkpoint::open(write_tiny_hf(model, dir.file("whole")));
+    const Checkpoint sharded = Checkpoint::open(write_tiny_hf(model, dir.file("sharded"), 3));
+    EXPECT_EQ(whole.container(), "safetensors");
+    for (const Checkpoint* c : {&gguf, &whole, &sharded}) {
+      SCOPED_TRACE(c->container() + " " + info(codec).name);
+      expect_same_tensors(*c, model);
+      expect_same_config(c->config(), model.config);
+      expect_same_tokenizer(c->tokenizer(), model.tokenizer);
+      EXPECT_EQ(c->tokenizer().split_patterns, gguf.tokenizer().split_patterns);
+      EXPECT_EQ(c->tokenizer().split_patterns.size(), 2u);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace quire

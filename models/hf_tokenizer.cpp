@@ -1,0 +1,289 @@
+#include "models/hf_tokenizer.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <unordered_map>
+
+#include "base/error.h"
+#include "base/mapped_file.h"
+#include "base/printable.h"
+#include "models/pre_tokenizers.h"
+
+namespace quire {
+
+namespace {
+
+constexpr size_t kMaxTokenizerBytes = 100'000'000, kMaxConfigBytes = 10'000'000;
+
+std::string type_of(const JsonObject& o) {
+  const auto type = o.text("type");
+  check(type.has_value(), "{}: 'type' is missing", o.where());
+  return *type;
+}
+
+// A key that would change the result must be absent, null, false or empty.
+void refuse(const JsonObject& o, const char* key) {
+  const Json* v = o.find(key);
+  const bool neutral = !v || *v == false || *v == "" || *v == 0;
+  check(neutral, "{}: '{}' = {} is not supported", o.where(), key, v ? printable_json(*v) : "");
+}
+
+// Calls fn for the object itself, or for the parts of a Sequence, in order.
+template <class Fn>
+void for_each_part(const JsonObject& o, const char* list, Fn&& fn) {
+  if (type_of(o) != "Sequence") return fn(o);
+  const Json* parts = o.array(list);
+  check(parts != nullptr, "{}: a Sequence needs '{}'", o.where(), list);
+  for (size_t i = 0; i < parts->size(); ++i) fn(JsonObject((*parts)[i], fmt::format("{}, {} {}", o.where(), list, i)));
+}
+
+std::string quoted(const std::string& literal) {
+  std::string out;
+  for (const char c : literal) {
+    const bool plain = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c & 0x80) != 0;
+    if (!plain) out += '\\';
+    out += c;
+  }
+  return out;
+}
+
+class Reader {
+ public:
+  Reader(const std::string& directory, const JsonObject& config, int64_t vocab)
+      : directory_(directory), config_(config), vocab_(vocab) {}
+
+  TokenizerData read() {
+    const std::string path = directory_ + "/tokenizer.json";
+    if (!std::filesystem::exists(path)) {
+      const bool sentencepiece = std::filesystem::exists(directory_ + "/tokenizer.model");
+      fail(fmt::format("'{}' is missing{}", path,
+                       sentencepiece ? "; SentencePiece's tokenizer.model is not supported yet" : ""));
+    }
+    const Json json = read_json_file(path, kMaxTokenizerBytes);
+    const JsonObject root(json, fmt::format("'{}'", path));
+    data_.model = "bpe";
+    const auto model = root.object("model");
+    check(model.has_value(), "{}: 'model' is missing", root.where());
+    read_model(*model);
+    read_added(root);
+    read_normalizer(root);
+    read_pre_tokenizer(root);
+    const auto decoder = root.object("decoder");
+    check(decoder && type_of(*decoder) == "ByteLevel", "{}: only a ByteLevel decoder is supported", root.where());
+    read_post_processor(root);
+    read_configs();
+    if (const auto unknown = model->text("unk_token")) data_.unknown = find(*unknown);
+    return std::move(data_);
+  }
+
+ private:
+  int32_t find(const std::string& token) const {
+    const auto it = ids_.find(token);
+    return it == ids_.end() ? -1 : it->second;
+  }
+
+  // Puts a token where its id says; holes in the numbering become tokens that no text has.
+  void place(const std::string& token, const Json& id, TokenKind kind, const std::string& where) {
+    const bool in_range = id.is_number_unsigned() && id.get<uint64_t>() < uint64_t(vocab_);
+    check(in_range, "{}: token '{}' has id {}; the embedding has {} rows", where, printable(token), printable_json(id),
+          vocab_);
+    const auto i = id.get<size_t>();
+    for (size_t hole = data_.tokens.size(); hole <= i; ++hole) {
+      data_.tokens.push_back(fmt::format("[PAD{}]", hole));
+      data_.kinds.push_back(TokenKind::unused);
+    }
+    const auto [it, is_new] = ids_.emplace(token, int32_t(i));
+    check(is_new || it->second == int32_t(i), "{}: token '{}' has the ids {} and {}", where, printable(token),
+          it->second, i);
+    check(!is_new || data_.kinds[i] == TokenKind::unused, "{}: '{}' and '{}' have the same id {}", where,
+          printable(data_.tokens[i]), printable(token), i);
+    data_.tokens[i] = token;
+    data_.kinds[i] = kind;
+  }
+
+  void read_model(const JsonObject& model) {
+    const std::string type = model.text("type").value_or("BPE");
+    check(type == "BPE", "{}: tokenizer model '{}' is not supported; byte-level BPE is", model.where(),
+          printable(type));
+    for (const char* key : {"dropout", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", "byte_fallback"})
+      refuse(model, key);
+    data_.whole_pieces = model.boolean("ignore_merges").value_or(false);
+    const auto vocab = model.object("vocab");
+    const Json* merges = model.array("merges");
+    check(vocab && merges, "{}: 'vocab' and 'merges' are needed", model.where());
+    for (const auto& [token, id] : vocab->json().items()) place(token, id, TokenKind::normal, vocab->where());
+    for (const Json& merge : *merges) data_.merges.push_back(merge_text(merge, model.where()));
+  }
+
+  // "left right" or ["left", "right"].
+  static std::string merge_text(const Json& merge, const std::string& where) {
+    std::string text;
+    if (merge.is_string()) text = merge.get<std::string>();
+    if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
+      text = merge[0].get<std::string>() + " " + merge[1].get<std::string>();
+    }
+    const size_t space = text.find(' ');
+    const bool ok = space != std::string::npos && space > 0 && space + 1 < text.size() &&
+                    text.find(' ', space + 1) == std::string::npos;
+    check(ok, "{}: {} is not a merge of two tokens", where, printable_json(merge));
+    return text;
+  }
+
+  void read_added(const JsonObject& root) {
+    const Json* added = root.array("added_tokens");
+    for (size_t i = 0; added && i < added->size(); ++i) {
+      const JsonObject token((*added)[i], fmt::format("{}, added token {}", root.where(), i));
+      const auto content = token.text("content");
+      check(content && !content->empty() && token.find("id"), "{}: 'id' and 'content' are needed", token.where());
+      for (const char* key : {"lstrip", "rstrip", "single_word"}) refuse(token, key);
+      const bool special = token.boolean("special").value_or(false);
+      place(*content, *token.find("id"), special ? TokenKind::control : TokenKind::user_defined, token.where());
+    }
+  }
+
+  void read_normalizer(const JsonObject& root) const {
+    const auto normalizer = root.object("normalizer");
+    if (!normalizer) return;
+    for_each_part(*normalizer, "normalizers", [](const JsonObject& part) {
+      fail(fmt::format("{}: normalizer '{}' is not supported", part.where(), printable(type_of(part))));
+    });
+  }
+
+  void read_pre_tokenizer(const JsonObject& root) {
+    const auto pre = root.object("pre_tokenizer");
+    check(pre.has_value(), "{}: 'pre_tokenizer' is missing; byte-level BPE needs ByteLevel", root.where());
+    bool byte_level = false;
+    for_each_part(*pre, "pretokenizers", [&](const JsonObject& part) {
+      check(!byte_level, "{}: nothing can follow ByteLevel", part.where());
+      const std::string type = type_of(part);
+      if (type == "ByteLevel") {
+        byte_level = true;
+        data_.add_prefix_space = part.boolean("add_prefix_space").value_or(true);
+        if (!part.boolean("use_regex").value_or(true)) return;
+        for (const std::string& p : split_patterns_for("gpt-2")) data_.split_patterns.push_back(p);
+      } else if (type == "Digits") {
+        data_.split_patterns.push_back(part.boolean("individual_digits").value_or(false) ? R"(\p{N})" : R"(\p{N}+)");
+      } else if (type == "Split") {
+        data_.split_patterns.push_back(split_pattern(part));
+      } else {
+        fail(fmt::format("{}: pre-tokenizer '{}' is not supported; Split, Digits and ByteLevel are", part.where(),
+                         printable(type)));
+      }
+    });
+    check(byte_level, "{}: only byte-level tokenizers are supported, and there is no ByteLevel", pre->where());
+  }
+
+  static std::string split_pattern(const JsonObject& split) {
+    const std::string behavior = split.text("behavior").value_or("");
+    check(behavior == "Isolated", "{}: behavior '{}' is not supported; 'Isolated' is", split.where(),
+          printable(behavior));
+    refuse(split, "invert");
+    const auto pattern = split.object("pattern");
+    const auto regex = pattern ? pattern->text("Regex") : std::nullopt,
+               literal = pattern ? pattern->text("String") : std::nullopt;
+    check(regex || literal, "{}: 'pattern' must be a Regex or a String", split.where());
+    return regex ? *regex : quoted(*literal);
+  }
+
+  // ByteLevel only moves offsets; a template may put bos in front.
+  void read_post_processor(const JsonObject& root) {
+    const auto post = root.object("post_processor");
+    if (!post) return;
+    for_each_part(*post, "processors", [&](const JsonObject& part) {
+      const std::string type = type_of(part);
+      if (type == "ByteLevel") return;
+      check(type == "TemplateProcessing", "{}: post-processor '{}' is not supported", part.where(), printable(type));
+      const Json* single = part.array("single");
+      check(single != nullptr, "{}: 'single' is missing", part.where());
+      const bool text_last = !single->empty() && single->back().contains("Sequence");
+      check(text_last && single->size() <= 2, "{}: only a token in front of the text is supported, not {}",
+            part.where(), printable_json(*single));
+      if (single->size() < 2) return;
+      const auto token = JsonObject((*single)[0], part.where()).object("SpecialToken");
+      const auto name = token ? token->text("id") : std::nullopt;
+      check(name && find(*name) >= 0, "{}: {} is not a token", part.where(), printable_json((*single)[0]));
+      data_.bos = find(*name);
+      data_.add_bos = true;
+    });
+  }
+
+  void add_eos(const Json* ids, const std::string& where) {
+    if (!ids) return;
+    if (ids->is_array()) {
+      for (const Json& id : *ids) add_eos(&id, where);
+      return;
+    }
+    check(ids->is_number_unsigned() && ids->get<uint64_t>() < data_.tokens.size(), "{}: eos_token_id {} is not a token",
+          where, printable_json(*ids));
+    const auto id = ids->get<int32_t>();
+    if (std::find(data_.eos.begin(), data_.eos.end(), id) == data_.eos.end()) data_.eos.push_back(id);
+  }
+
+  int32_t id_in(const JsonObject& o, const std::string& key) const {
+    const auto id = o.integer(key);
+    check(!id || (*id >= -1 && *id < int64_t(data_.tokens.size())), "{}: {} = {} is not a token", o.where(), key,
+          id.value_or(0));
+    return id ? int32_t(*id) : -1;
+  }
+
+  // "bos_token": a string or {"content": ...}; -1 if absent.
+  int32_t named_token(const JsonObject& o, const std::string& key) const {
+    const Json* v = o.find(key);
+    if (!v) return -1;
+    const auto text = v->is_object() ? JsonObject(*v, o.where()).text("content") : o.text(key);
+    check(text && find(*text) >= 0, "{}: {} {} is not a token", o.where(), key, printable_json(*v));
+    return find(*text);
+  }
+
+  void read_configs() {
+    int32_t bos = -1;
+    const std::string path = directory_ + "/tokenizer_config.json";
+    if (std::filesystem::exists(path)) {
+      const Json json = read_json_file(path, kMaxConfigBytes);
+      const JsonObject o(json, fmt::format("'{}'", path));
+      bos = named_token(o, "bos_token");
+      data_.pad = named_token(o, "pad_token");
+      data_.unknown = named_token(o, "unk_token");
+      if (const int32_t eos = named_token(o, "eos_token"); eos >= 0) data_.eos.push_back(eos);
+      refuse(o, "add_eos_token");
+      if (const auto add = o.boolean("add_bos_token")) data_.add_bos = *add;
+      data_.chat_template = chat_template(o);
+    }
+    if (data_.bos < 0) data_.bos = bos >= 0 ? bos : id_in(config_, "bos_token_id");
+    if (data_.pad < 0) data_.pad = id_in(config_, "pad_token_id");
+    add_eos(config_.find("eos_token_id"), config_.where());
+    const std::string generation = directory_ + "/generation_config.json";
+    if (std::filesystem::exists(generation)) {
+      const Json json = read_json_file(generation, kMaxConfigBytes);
+      const JsonObject o(json, fmt::format("'{}'", generation));
+      add_eos(o.find("eos_token_id"), o.where());
+    }
+    const std::string jinja = directory_ + "/chat_template.jinja";
+    if (std::filesystem::exists(jinja)) data_.chat_template = read_text_file(jinja, kMaxConfigBytes);
+  }
+
+  // A string, or a list of named ones, of which "default" is taken.
+  static std::string chat_template(const JsonObject& o) {
+    const Json* v = o.find("chat_template");
+    if (!v || !v->is_array()) return o.text("chat_template").value_or("");
+    for (const Json& entry : *v) {
+      const JsonObject named(entry, fmt::format("{}, chat_template", o.where()));
+      if (named.text("name") == "default") return named.text("template").value_or("");
+    }
+    return "";
+  }
+
+  const std::string& directory_;
+  const JsonObject& config_;
+  int64_t vocab_;
+  TokenizerData data_;
+  std::unordered_map<std::string, int32_t> ids_;
+};
+
+}  // namespace
+
+TokenizerData read_hf_tokenizer(const std::string& directory, const JsonObject& config, int64_t vocab) {
+  return Reader(directory, config, vocab).read();
+}
+
+}  // namespace quire

@@ -1,0 +1,109 @@
+#include "models/json_file.h"
+
+#include <unordered_set>
+
+#include "base/error.h"
+#include "base/mapped_file.h"
+#include "base/printable.h"
+
+namespace quire {
+
+namespace {
+
+constexpr int kMaxDepth = 64;
+
+[[noreturn]] void wrong_type(const JsonObject& object, const std::string& key, const Json& value, const char* wanted) {
+  fail(fmt::format("{}: '{}' must be {} and is {}", object.where(), printable(key), wanted, printable_json(value)));
+}
+
+}  // namespace
+
+Json parse_json(std::string_view text, const std::string& where) {
+  std::vector<std::unordered_set<std::string>> keys;  // of the objects that are open
+  const auto watch = [&](int depth, Json::parse_event_t event, Json& value) {
+    check(depth <= kMaxDepth, "{}: nested deeper than {}", where, kMaxDepth);
+    if (event == Json::parse_event_t::object_start) keys.emplace_back();
+    if (event == Json::parse_event_t::object_end) keys.pop_back();
+    if (event == Json::parse_event_t::key) {
+      const auto& key = value.get_ref<const std::string&>();
+      check(keys.back().insert(key).second, "{}: key '{}' appears twice in an object", where, printable(key));
+    }
+    return true;
+  };
+  try {
+    return Json::parse(text.begin(), text.end(), watch);
+  } catch (const Json::exception& e) {
+    fail(fmt::format("{}: not valid JSON: {}", where, printable(e.what(), 300)));
+  }
+}
+
+Json read_json_file(const std::string& path, size_t max_bytes) {
+  return parse_json(read_text_file(path, max_bytes), fmt::format("'{}'", path));
+}
+
+JsonObject::JsonObject(const Json& json, std::string where) : json_(json), where_(std::move(where)) {
+  check(json.is_object(), "{}: an object is needed, not {}", where_, printable_json(json));
+}
+
+const Json* JsonObject::find(const std::string& key) const {
+  const auto it = json_.find(key);
+  return it == json_.end() || it->is_null() ? nullptr : &*it;
+}
+
+std::optional<int64_t> JsonObject::integer(const std::string& key) const {
+  const Json* v = find(key);
+  if (!v) return std::nullopt;
+  const bool fits = v->is_number_integer() && (!v->is_number_unsigned() || v->get<uint64_t>() <= uint64_t(INT64_MAX));
+  if (!fits) wrong_type(*this, key, *v, "an integer");
+  return v->get<int64_t>();
+}
+
+std::optional<double> JsonObject::number(const std::string& key) const {
+  const Json* v = find(key);
+  if (!v) return std::nullopt;
+  if (!v->is_number()) wrong_type(*this, key, *v, "a number");
+  return v->get<double>();
+}
+
+std::optional<bool> JsonObject::boolean(const std::string& key) const {
+  const Json* v = find(key);
+  if (!v) return std::nullopt;
+  if (!v->is_boolean()) wrong_type(*this, key, *v, "true or false");
+  return v->get<bool>();
+}
+
+std::optional<std::string> JsonObject::text(const std::string& key) const {
+  const Json* v = find(key);
+  if (!v) return std::nullopt;
+  if (!v->is_string()) wrong_type(*this, key, *v, "a string");
+  return v->get<std::string>();
+}
+
+std::optional<JsonObject> JsonObject::object(const std::string& key) const {
+  const Json* v = find(key);
+  if (!v) return std::nullopt;
+  if (!v->is_object()) wrong_type(*this, key, *v, "an object");
+  return JsonObject(*v, fmt::format("{}, '{}'", where_, printable(key)));
+}
+
+const Json* JsonObject::array(const std::string& key) const {
+  const Json* v = find(key);
+  if (v && !v->is_array()) wrong_type(*this, key, *v, "an array");
+  return v;
+}
+
+int64_t JsonObject::needed_integer(const std::string& key) const {
+  const auto value = integer(key);
+  check(value.has_value(), "{}: '{}' is missing", where_, key);
+  return *value;
+}
+
+std::string printable_json(const Json& value) {
+  if (value.is_string()) return "\"" + printable(value.get_ref<const std::string&>(), 200) + "\"";
+  if (value.is_structured() && value.size() > 16) {
+    return fmt::format("{} of {}", value.is_array() ? "an array" : "an object", value.size());
+  }
+  return printable(value.dump(-1, ' ', false, Json::error_handler_t::replace), 200);
+}
+
+}  // namespace quire
