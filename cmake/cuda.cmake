@@ -9,3 +9,10 @@ if(NOT QUIRE_CUDA STREQUAL "OFF")
     message(FATAL_ERROR "QUIRE_CUDA=ON, but no CUDA compiler was found: install the CUDA Toolkit and put nvcc on PATH, or use QUIRE_CUDA=OFF")
   endif()
 endif()
+
+# What --version says.
+set(QUIRE_CUDA_TEXT "not built in")
+if(QUIRE_WITH_CUDA)
+  list(JOIN CMAKE_CUDA_ARCHITECTURES " " QUIRE_CUDA_TEXT)
+  set(QUIRE_CUDA_TEXT "architectures ${QUIRE_CUDA_TEXT}")
+endif()

@@ -1,0 +1,148 @@
+#include "apps/chat.h"
+
+#include "apps/interrupt.h"
+
+namespace quire {
+
+namespace {
+
+void add(Usage& sum, const Usage& usage) {
+  sum.prompt_tokens += usage.prompt_tokens;
+  sum.cached_tokens += usage.cached_tokens;
+  sum.generated_tokens += usage.generated_tokens;
+  sum.prompt_seconds += usage.prompt_seconds;
+  sum.generation_seconds += usage.generation_seconds;
+}
+
+void explain_finish(const Chat& chat, const Answer& answer) {
+  if (answer.finish == Finish::cancelled) write_ui(ui_painted(Paint::dim, "[stopped]") + "\n");
+  if (answer.finish != Finish::length) return;
+  const bool asked = chat.settings.max_tokens >= 0 && int64_t(answer.tokens.size()) >= chat.settings.max_tokens;
+  const std::string why = asked ? fmt::format("[ended at max-tokens {}]", chat.settings.max_tokens)
+                                : fmt::format("[ended: the context of {} tokens is full]", token_limit(*chat.engine));
+  write_ui(ui_painted(Paint::dim, why) + "\n");
+}
+
+// Answers the last message of the conversation.
+Answer answer_last(Chat& chat, bool stream) {
+  const FittedPrompt fitted = fit_chat(*chat.engine, chat.system, chat.turns, chat.settings.max_tokens);
+  if (fitted.dropped > 0) {
+    note(fmt::format("the context of {} tokens is full: the {} oldest messages are no longer seen by the model",
+                     token_limit(*chat.engine), fitted.dropped));
+    chat.turns.erase(chat.turns.begin(), chat.turns.begin() + fitted.dropped);
+  }
+  const bool terminal = stdout_is_terminal();
+  const auto on_text = [&](std::string_view text) { write_out(terminal ? harmless(text) : std::string(text)); };
+  Answer answer = run_request(*chat.engine, make_request(chat.settings, fitted.tokens),
+                              stream ? std::function<void(std::string_view)>(on_text) : nullptr);
+  if (stream && (answer.text.empty() || answer.text.back() != '\n')) write_out("\n");
+  chat.turns.push_back({"assistant", answer.text});
+  chat.last = answer.usage;
+  add(chat.total, answer.usage);
+  ++chat.answers;
+  if (stream) explain_finish(chat, answer);
+  if (chat.show_stats) {
+    const std::string line = stats_line(*chat.engine, answer.usage) + "\n";
+    if (stdin_is_terminal()) {
+      write_ui(ui_painted(Paint::dim, line));
+    } else {
+      write_error(line);
+    }
+  }
+  return answer;
+}
+
+}  // namespace
+
+Answer ask(Chat& chat, std::string question, bool stream) {
+  const std::vector<Message> before = chat.turns;
+  if (!chat.attached.empty()) question = chat.attached + "\n" + question;
+  chat.turns.push_back({"user", std::move(question)});
+  try {
+    Answer answer = answer_last(chat, stream);
+    chat.attached.clear();
+    return answer;
+  } catch (const Error&) {
+    chat.turns = before;
+    throw;
+  }
+}
+
+Answer ask_again(Chat& chat, bool stream) {
+  check(!chat.turns.empty(), "there is nothing to answer again yet");
+  const std::vector<Message> before = chat.turns;
+  if (chat.turns.back().role == "assistant") chat.turns.pop_back();
+  if (chat.settings.sampler.temperature == 0.0f)
+    note("temperature is 0, so the answer will be the same; `/set temperature=0.7` gives others");
+  ++chat.settings.sampler.seed;
+  try {
+    return answer_last(chat, stream);
+  } catch (const Error&) {
+    chat.turns = before;
+    throw;
+  }
+}
+
+bool undo(Chat& chat) {
+  if (chat.turns.empty()) return false;
+  while (!chat.turns.empty() && chat.turns.back().role != "user") chat.turns.pop_back();
+  if (!chat.turns.empty()) chat.turns.pop_back();
+  return true;
+}
+
+nlohmann::json saved_chat(const Chat& chat) {
+  nlohmann::json saved = {{"quire_chat", 1}, {"model", chat.engine->config().name}};
+  saved["system"] = chat.system ? nlohmann::json(*chat.system) : nlohmann::json(nullptr);
+  saved["messages"] = nlohmann::json::array();
+  for (const Message& message : chat.turns)
+    saved["messages"].push_back({{"role", message.role}, {"content", message.content}});
+  auto& settings = saved["settings"] = nlohmann::json::object();
+  for (const Setting& setting : all_settings()) {
+    if (!setting.repeats) settings[setting.name] = setting.get(chat.settings);
+  }
+  settings["stop"] = chat.settings.stop;  // texts that may hold newlines
+  settings["logit-bias"] = nlohmann::json::array();
+  for (const auto& [token, bias] : chat.settings.sampler.logit_bias)
+    settings["logit-bias"].push_back(fmt::format("{}={}", token, bias));
+  return saved;
+}
+
+namespace {
+
+void load_settings(const nlohmann::json& saved, GenerationSettings& settings) {
+  for (const auto& [name, value] : saved.items()) {
+    const Setting* setting = find_setting(name);
+    check(setting != nullptr, "unknown setting '{}'; known are {}", name, setting_names());
+    if (setting->repeats) {
+      for (const auto& one : value) setting->set(settings, one.get<std::string>());
+    } else {
+      setting->set(settings, value.is_string() ? value.get<std::string>() : value.dump());
+    }
+  }
+}
+
+}  // namespace
+
+void load_chat(Chat& chat, const nlohmann::json& saved) {
+  check(saved.is_object() && saved.contains("quire_chat") && saved.contains("messages"),
+        "this is not a chat that /save wrote");
+  std::optional<std::string> system;
+  std::vector<Message> turns;
+  GenerationSettings settings;
+  try {
+    if (saved.contains("system") && !saved["system"].is_null()) system = saved["system"].get<std::string>();
+    for (const auto& message : saved["messages"]) {
+      turns.push_back({message.at("role").get<std::string>(), message.at("content").get<std::string>()});
+      const std::string& role = turns.back().role;
+      check(role == "user" || role == "assistant", "a message has the role '{}'; user and assistant are known", role);
+    }
+    if (saved.contains("settings")) load_settings(saved["settings"], settings);
+  } catch (const nlohmann::json::exception& error) {
+    fail(fmt::format("the saved chat is damaged: {}", error.what()));
+  }
+  chat.system = std::move(system);
+  chat.turns = std::move(turns);
+  chat.settings = std::move(settings);
+}
+
+}  // namespace quire

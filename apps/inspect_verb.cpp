@@ -1,0 +1,168 @@
+// `quire inspect`: what is in a model file, and how it would run.
+#include <algorithm>
+#include <map>
+
+#include "apps/answer.h"
+#include "apps/interrupt.h"
+#include "apps/numbers.h"
+#include "apps/verbs.h"
+#include "models/checkpoint.h"
+
+namespace quire {
+
+namespace {
+
+constexpr const char* kExamples = R"(Examples:
+  quire inspect -m model.gguf
+  quire inspect --scheme w8a8kv4 --memory-limit 2G    what runs, and what fits
+  quire inspect --tensors --json)";
+
+struct InspectOptions {
+  CommonOptions common;
+  bool tensors = false;
+};
+
+struct FormatGroup {
+  int64_t tensors = 0, values = 0, bytes = 0;
+};
+
+struct Contents {
+  std::map<std::string, FormatGroup> formats;
+  FormatGroup all;
+  double bits_per_weight() const { return all.values > 0 ? 8.0 * double(all.bytes) / double(all.values) : 0.0; }
+};
+
+int64_t bytes_of(const CheckpointTensor& t) { return tensor_bytes(format_of(t.tensor), t.tensor.rows, t.tensor.cols); }
+
+Contents contents_of(const Checkpoint& checkpoint) {
+  Contents contents;
+  for (const CheckpointTensor& t : checkpoint.tensors()) {
+    for (FormatGroup* group : {&contents.formats[to_string(format_of(t.tensor))], &contents.all}) {
+      group->tensors += 1;
+      group->values += t.tensor.rows * t.tensor.cols;
+      group->bytes += bytes_of(t);
+    }
+  }
+  return contents;
+}
+
+std::vector<std::pair<std::string, std::string>> config_rows(const ModelConfig& c) {
+  const auto n = [](int64_t value) { return std::to_string(value); };
+  return {{"family", c.family},
+          {"name", c.name},
+          {"layers", n(c.layers)},
+          {"hidden", n(c.hidden)},
+          {"ffn", n(c.ffn)},
+          {"heads", n(c.heads)},
+          {"kv_heads", n(c.kv_heads)},
+          {"head_dim", n(c.head_dim)},
+          {"vocab", n(c.vocab)},
+          {"context", n(c.context)},
+          {"rope_dim", n(c.rope_dim)},
+          {"rope_theta", fmt::format("{}", c.rope_theta)},
+          {"norm_eps", fmt::format("{}", c.norm_eps)},
+          {"tied_embeddings", c.tied_embeddings ? "yes" : "no"}};
+}
+
+std::string cut(const std::string& text) {
+  constexpr size_t kMost = 100;
+  std::string line = harmless(text);
+  std::replace(line.begin(), line.end(), '\n', ' ');
+  if (line.size() <= kMost) return line;
+  size_t end = kMost;
+  while (end > 0 && (static_cast<unsigned char>(line[end]) & 0xC0) == 0x80) --end;  // whole characters
+  return line.substr(0, end) + "...";
+}
+
+void print_file(const Checkpoint& checkpoint, const Contents& contents, bool tensors) {
+  std::string out = fmt::format("Model ({})\n", checkpoint.container());
+  for (const auto& [key, value] : config_rows(checkpoint.config()))
+    out += fmt::format("  {:<16} {}\n", key, cut(value));
+  out += "Metadata\n";
+  for (const auto& [key, value] : checkpoint.metadata()) out += fmt::format("  {:<44} {}\n", cut(key), cut(value));
+  out += fmt::format("Tensors: {}, {} values, {}, {:.3f} bits a weight\n", contents.all.tensors, contents.all.values,
+                     bytes_text(contents.all.bytes), contents.bits_per_weight());
+  for (const auto& [format, group] : contents.formats)
+    out += fmt::format("  {:<16} {:>5} tensors {:>14} values {:>12}\n", format, group.tensors, group.values,
+                       bytes_text(group.bytes));
+  if (tensors) {
+    for (const CheckpointTensor& t : checkpoint.tensors())
+      out += fmt::format("  {:<52} {:<28} {}\n", t.name, describe(t.tensor), t.source_name);
+  }
+  write_out(out);
+}
+
+void print_run(const Engine& engine) {
+  const MemoryPlan m = engine.memory();
+  std::string out = fmt::format("As it runs (scheme {}, cache {}, {} threads)\n",
+                                engine.scheme().name.empty() ? "own" : engine.scheme().name, engine.scheme().kv.name,
+                                engine.threads());
+  for (const std::string& line : engine.description()) out += fmt::format("  {}\n", line);
+  out += fmt::format("Memory\n  weights {}, scratch {}, cache {} of {} a token: {} tokens; together {} of at most {}\n",
+                     bytes_text(m.weights), bytes_text(m.scratch), bytes_text(m.cache), bytes_text(m.bytes_per_token),
+                     m.cache_tokens, bytes_text(m.weights + m.scratch + m.cache),
+                     m.limit > 0 ? bytes_text(m.limit) : "what is free");
+  write_out(out);
+}
+
+nlohmann::json inspect_json(const Engine& engine, const Contents& contents, bool tensors) {
+  const Checkpoint& checkpoint = engine.checkpoint();
+  nlohmann::json object = engine_json(engine);
+  object["container"] = checkpoint.container();
+  auto& config = object["config"] = nlohmann::json::object();
+  for (const auto& [key, value] : config_rows(checkpoint.config())) config[key] = value;
+  auto& metadata = object["metadata"] = nlohmann::json::object();
+  for (const auto& [key, value] : checkpoint.metadata()) metadata[key] = value;
+  auto& formats = object["formats"] = nlohmann::json::object();
+  for (const auto& [format, group] : contents.formats)
+    formats[format] = {{"tensors", group.tensors}, {"values", group.values}, {"bytes", group.bytes}};
+  object["parameters"] = contents.all.values;
+  object["bytes"] = contents.all.bytes;
+  object["bits_per_weight"] = contents.bits_per_weight();
+  object["description"] = engine.description();
+  object["context"] = engine.context();
+  object["threads"] = engine.threads();
+  const MemoryPlan m = engine.memory();
+  object["memory"] = {{"weights", m.weights},           {"scratch", m.scratch}, {"cache", m.cache},
+                      {"cache_tokens", m.cache_tokens}, {"limit", m.limit},     {"bytes_per_token", m.bytes_per_token}};
+  if (!tensors) return object;
+  auto& list = object["tensors"] = nlohmann::json::array();
+  for (const CheckpointTensor& t : checkpoint.tensors())
+    list.push_back({{"name", t.name},
+                    {"source_name", t.source_name},
+                    {"format", to_string(format_of(t.tensor))},
+                    {"shape", {t.tensor.rows, t.tensor.cols}},
+                    {"bytes", bytes_of(t)}});
+  return object;
+}
+
+int run_inspect(const InspectOptions& options) {
+  if (!options.common.json) {
+    // The file is shown even if nothing can run it.
+    const Checkpoint checkpoint = Checkpoint::open(model_path(options.common));
+    print_file(checkpoint, contents_of(checkpoint), options.tensors);
+  }
+  const OpenEngine opened = open_engine(options.common);
+  if (options.common.json) {
+    print_json(inspect_json(*opened, contents_of(opened->checkpoint()), options.tensors));
+  } else {
+    print_run(*opened);
+  }
+  return kExitOk;
+}
+
+}  // namespace
+
+Verb add_inspect(CLI::App& program) {
+  CLI::App* app = program.add_subcommand("inspect", "what is in a model, and how it would run");
+  const auto options = std::make_shared<InspectOptions>();
+  add_common_options(*app, options->common);
+  app->add_flag("--tensors", options->tensors, "list every tensor")->group("Output");
+  app->footer(kExamples);
+  return {app, [app, options] {
+            note_unused(*app);
+            return run_inspect(*options);
+          }};
+}
+
+}  // namespace quire

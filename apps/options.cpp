@@ -1,0 +1,145 @@
+#include "apps/options.h"
+
+#include <cstdlib>
+#include <filesystem>
+#include <limits>
+
+#include "apps/interrupt.h"
+#include "apps/numbers.h"
+#include "base/mapped_file.h"
+
+namespace quire {
+
+namespace {
+
+constexpr const char* kDefaultModel = "SmolLM2-135M-Instruct.Q4_1.gguf";
+constexpr const char *kModelGroup = "Model", *kPromptGroup = "Prompt", *kSamplingGroup = "Sampling",
+                     *kOutputGroup = "Output";
+
+// A flag whose value our own parsers read; their errors become usage errors that name the flag.
+template <class Fn>
+CLI::Option* add_parsed(CLI::App& verb, const std::string& flag, const char* value, const std::string& help,
+                        const char* group, Fn parse) {
+  auto run = [flag, parse](const std::string& text) {
+    try {
+      parse(text);
+    } catch (const Error& error) {
+      throw CLI::ValidationError(flag, error.what());
+    }
+  };
+  return verb.add_option_function<std::string>(flag, run, help)->type_name(value)->group(group)->take_last();
+}
+
+void add_settings(CLI::App& verb, GenerationSettings& settings) {
+  for (const Setting& setting : all_settings()) {
+    const std::string flag = std::string("--") + setting.name;
+    if (!setting.repeats) {
+      add_parsed(verb, flag, setting.value, setting.help, kSamplingGroup,
+                 [&settings, &setting](const std::string& text) { setting.set(settings, text); });
+      continue;
+    }
+    auto run = [&settings, &setting, flag](const std::vector<std::string>& texts) {
+      try {
+        for (const std::string& text : texts) setting.set(settings, text);
+      } catch (const Error& error) {
+        throw CLI::ValidationError(flag, error.what());
+      }
+    };
+    verb.add_option_function<std::vector<std::string>>(flag, run, setting.help)
+        ->type_name(setting.value)
+        ->group(kSamplingGroup)
+        ->take_all()
+        ->allow_extra_args(false);
+  }
+}
+
+void add_engine_options(CLI::App& verb, EngineOptions& engine) {
+  constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
+  verb.add_option("--model,-m", engine.model, "a .gguf file or a model directory (default: the fetched model)")
+      ->type_name("PATH")
+      ->group(kModelGroup);
+  add_parsed(verb, "--scheme", "WORDS", "how to quantize: w8a8kv8, w4a16, f32 ... (default: the model's own formats)",
+             kModelGroup, [&engine](const std::string& text) {
+               parse_scheme(text);
+               engine.scheme = text;
+             });
+  add_parsed(verb, "--kv", "WORD", "the cache's format alone: kv8, kv4, kv2, f16 ... (overrides the scheme's)",
+             kModelGroup, [&engine](const std::string& text) {
+               parse_kv(text);
+               engine.kv = text;
+             });
+  add_parsed(verb, "--threads,-t", "N", "threads (default: all cores)", kModelGroup,
+             [&engine](const std::string& text) { engine.threads = parse_number<int>("threads", text, 1, 4096); });
+  add_parsed(verb, "--context,-c", "TOKENS", "most tokens of a conversation (default: the model's)", kModelGroup,
+             [&engine](const std::string& text) { engine.context = parse_number<int64_t>("context", text, 1, kMost); });
+  add_parsed(verb, "--memory-limit", "SIZE",
+             "weights, scratch and cache together: 2G, 500M (default: 90 % of what is free)", kModelGroup,
+             [&engine](const std::string& text) {
+               engine.memory_limit = parse_bytes("memory-limit", text);
+               check(engine.memory_limit > 0, "memory-limit: '{}' is nothing", text);
+             });
+}
+
+}  // namespace
+
+void add_common_options(CLI::App& verb, CommonOptions& options) {
+  add_engine_options(verb, options.engine);
+  verb.add_option("--prompt,-p", options.prompt, "the text to answer or to continue")
+      ->type_name("TEXT")
+      ->group(kPromptGroup);
+  verb.add_flag("--chat", options.chat, "put the prompt into the model's chat template (what `chat` always does)")
+      ->group(kPromptGroup);
+  verb.add_option("--system", options.system, "system message of a chat")->type_name("TEXT")->group(kPromptGroup);
+  add_settings(verb, options.generation);
+  verb.add_flag("--json", options.json, "print one JSON object, last on standard output")->group(kOutputGroup);
+  verb.add_flag("--quiet,-q", options.quiet, "no progress, notes or statistics")->group(kOutputGroup);
+  verb.set_help_flag("--help,-h", "this text")->group(kOutputGroup);
+}
+
+void note_unused(const CLI::App& verb) {
+  for (const CLI::Option* option : verb.get_options()) {
+    const std::string& group = option->get_group();
+    if (option->count() > 0 && (group == kPromptGroup || group == kSamplingGroup))
+      note(fmt::format("{} has no effect on `{}`", option->get_name(), verb.get_name()));
+  }
+}
+
+std::string user_file(const char* variable, const char* fallback, const char* name) {
+  namespace fs = std::filesystem;
+  const char* set = std::getenv(variable);
+  const char* home = std::getenv("HOME");
+  const fs::path base = set && *set ? fs::path(set) : fs::path(home ? home : "") / fallback;
+  return (base / "quire" / name).string();
+}
+
+std::string model_path(const CommonOptions& options) {
+  if (!options.engine.model.empty()) return options.engine.model;
+  const std::string path = user_file("XDG_CACHE_HOME", ".cache", kDefaultModel);
+  check(std::filesystem::exists(path),
+        "no --model was given, and the default model is not at '{}'. ./tools/fetch-model.sh fetches it", path);
+  return path;
+}
+
+OpenEngine open_engine(const CommonOptions& options) {
+  OpenEngine opened;
+  opened.bar = std::make_unique<ProgressBar>(options.quiet);
+  EngineOptions engine = options.engine;
+  engine.model = model_path(options);
+  engine.progress = opened.bar->sink();
+  engine.log = opened.bar->log();
+  try {
+    opened.engine = Engine::open(std::move(engine));
+  } catch (const Error&) {
+    if (interrupted()) throw Interrupted();
+    throw;
+  }
+  opened.bar->clear();
+  return opened;
+}
+
+std::string read_input_file(const std::string& path) {
+  constexpr size_t kMostBytes = size_t{1} << 32;
+  return path == "-" ? read_stdin() : read_text_file(path, kMostBytes);
+}
+
+}  // namespace quire
