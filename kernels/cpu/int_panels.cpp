@@ -89,6 +89,19 @@ void put_scale(const IntPanels& s, const AffineParams& a, int64_t lane, std::byt
   }
 }
 
+AffineParams get_scale(const IntPanels& s, int64_t lane, const std::byte* at) {
+  AffineParams a{0.0f, 0.0f};
+  if (s.half) {
+    uint16_t scale, offset = 0;
+    std::memcpy(&scale, at + lane * 2, 2);
+    if (s.offset) std::memcpy(&offset, at + s.scale_bytes() + lane * 2, 2);
+    a = {f16_to_f32(scale), f16_to_f32(offset)};
+  } else {
+    std::memcpy(&a.scale, at + lane * 4, 4);
+  }
+  return a;
+}
+
 template <class C>
 void pack_row(const Tensor src, int64_t r, const IntPanels& s, int64_t lane, std::byte* panel) {
   std::byte* at = panel + lane * 4;
@@ -127,23 +140,14 @@ void unpack(const std::byte* src, const MatmulProblem& p, int64_t n, float* out)
   const std::byte* panel = src + n / kPanel * s.panel_bytes;
   for (int64_t k = 0; k < p.k; ++k) {
     const std::byte* meta = panel + s.meta_at + k / s.sub / s.subs_per_group * s.group_bytes;
-    const std::byte* scales = s.row_scale_at ? panel + s.row_scale_at : meta;
-    float scale, offset = 0.0f;
-    std::memcpy(&scale, scales + lane * 4, 4);
-    if (s.half) {
-      uint16_t h[2] = {0, 0};
-      std::memcpy(&h[0], scales + lane * 2, 2);
-      if (s.offset) std::memcpy(&h[1], scales + s.scale_bytes() + lane * 2, 2);
-      scale = f16_to_f32(h[0]);
-      offset = f16_to_f32(h[1]);
-    }
+    const AffineParams a = get_scale(s, lane, s.row_scale_at ? panel + s.row_scale_at : meta);
     const Place at = place(s, lane, k);
     const int byte = int(panel[at.at]), field = s.chunk == 4 ? byte : at.high ? byte >> 4 : byte & 15;
     const std::byte* second = meta + s.second_at() + lane;
     int code = field - s.bias;
     if (s.second == Second::zero) code = field - int(second[0]);
     if (s.second == Second::steps) code = field * int(second[0]) + int(int8_t(second[kPanel]));
-    out[k] = s.offset ? scale * float(code) + offset : scale * float(code);
+    out[k] = s.offset ? a.scale * float(code) + a.offset : a.scale * float(code);
   }
 }
 
