@@ -26,31 +26,20 @@ struct Affine {
       return Z == Zero::none ? "int2" : Z == Zero::integer ? "int2z" : "uint2o";
   }();
   static constexpr int kBits = Bits;
-  static constexpr int kGroup = 0;                                                  // any
-  static constexpr int kAlign = Bits == 8 ? 1 : Bits == 4 ? 2 : Bits == 2 ? 4 : 8;  // columns in whole bytes
+  static constexpr int kGroup = 0;  // any
+  using Planes = CodePlanes<Bits == 3 ? 2 : Bits, Bits == 3 ? 1 : 0>;
+  static constexpr int kAlign = Planes::kAlign;
   static constexpr int kMaxCode = Z == Zero::none ? (1 << (Bits - 1)) - 1 : (1 << Bits) - 1;
-  static constexpr int kLow = Bits == 3 ? 2 : Bits;  // bits of a code in the data plane
-  static constexpr bool kLinear = true, kInteger = true, kOffset = Z == Zero::offset;
+  static constexpr bool kLinear = true, kInteger = true, kOffset = Z == Zero::offset, kAnyOrder = true;
 
   QUIRE_HD static constexpr RowBytes row_bytes(int64_t cols, int64_t groups) {
-    return {(cols * kLow + 7) / 8, Bits == 3 ? (cols + 7) / 8 : 0, groups * 4, Z == Zero::integer ? groups : 0};
+    return {Planes::data_bytes(cols), Planes::high_bytes(cols), groups * 4, Z == Zero::integer ? groups : 0};
   }
 
-  // The stored field of logical column c, without sign or zero.
-  QUIRE_HD static int field(const Tensor& t, int64_t r, int64_t c) {
-    const int64_t p = stored_column(t.order, t.cols, c);
-    const uint8_t* data = t.data.row<const uint8_t>(r);
-    if constexpr (Bits == 8) return data[p];
-    constexpr int kPerByte = 8 / kLow;
-    int v = (data[p / kPerByte] >> (kLow * (p % kPerByte))) & ((1 << kLow) - 1);
-    if constexpr (Bits == 3) v |= ((t.high.row<const uint8_t>(r)[p / 8] >> (p % 8)) & 1) << 2;
-    return v;
-  }
+  // The stored field of logical column c, without sign or zero, and its code.
+  QUIRE_HD static int field(const Tensor& t, int64_t r, int64_t c) { return Planes::get(t, r, c); }
   QUIRE_HD static int code(const Tensor& t, int64_t r, int64_t c) {
-    const int v = field(t, r, c);
-    if constexpr (Z == Zero::none) return Bits == 8 ? int(int8_t(v)) : v - (1 << (Bits - 1));
-    if constexpr (Z == Zero::integer) return v - t.aux.row<const uint8_t>(r)[t.group_of(c)];
-    return v;
+    return signed_field(uint8_t(field(t, r, c))) - zero_of(t, r, t.group_of(c));
   }
   QUIRE_HD static void codes(const Tensor& t, int64_t r, int64_t c0, int64_t n, int16_t* out) {
     read_codes(t, r, c0, n, out);
@@ -72,7 +61,7 @@ struct Affine {
     for (Pieces p(t, c0, n); p.m > 0; p.next()) {
       const AffineParams a = affine(t, r, p.g);
       const int zero = zero_of(t, r, p.g);
-      fields(t, r, p.c, p.m, f);
+      Planes::read(t, r, p.c, p.m, f);
       float* o = out + (p.c - c0);
       for (int64_t i = 0; i < p.m; ++i) {
         const float q = float(signed_field(f[i]) - zero);
@@ -85,13 +74,7 @@ struct Affine {
   // ld.
   QUIRE_HD static void encode(const Tensor& t, int64_t r0, int64_t n, const float* src, int64_t ld,
                               ScaleSource source) {
-    if constexpr (Bits < 8) {
-      const RowBytes bytes = row_bytes(t.cols, 1);
-      for (int64_t i = 0; i < n; ++i) {
-        clear_bytes(t.data.row<uint8_t>(r0 + i), bytes.data);
-        if constexpr (Bits == 3) clear_bytes(t.high.row<uint8_t>(r0 + i), bytes.high);
-      }
-    }
+    Planes::clear(t, r0, n);
     if (t.group == 1) return encode_channels(t, r0, n, src, ld, source);
     uint8_t f[kPiece];
     for (int64_t g = 0; g < t.groups(); ++g) {
@@ -112,7 +95,7 @@ struct Affine {
             sum += q;
             f[k] = uint8_t(q + kBias);
           }
-          put_fields(t, r0 + i, c, m, f);
+          Planes::write(t, r0 + i, c, m, f);
         }
         // An int8 activation carries the sum of its codes per group: what a weight with an offset needs.
         if constexpr (Z == Zero::none && Bits == 8) {
@@ -138,62 +121,17 @@ struct Affine {
     if constexpr (Z == Zero::integer) {
       for (Pieces p(t, c0, n); p.m > 0; p.next()) {
         const int zero = zero_of(t, r, p.g);
-        fields(t, r, p.c, p.m, f);
+        Planes::read(t, r, p.c, p.m, f);
         for (int64_t i = 0; i < p.m; ++i) out[p.c - c0 + i] = Out(int(f[i]) - zero);
       }
     } else {
       for (int64_t i = 0; i < n; i += kPiece) {
         const int64_t m = n - i < kPiece ? n - i : kPiece;
-        fields(t, r, c0 + i, m, f);
+        Planes::read(t, r, c0 + i, m, f);
         for (int64_t k = 0; k < m; ++k) out[i + k] = Out(signed_field(f[k]) - kBias);
       }
     }
   }
-  // Stored fields of n <= kPiece columns.
-  QUIRE_HD static void fields(const Tensor& t, int64_t r, int64_t c0, int64_t n, uint8_t* out) {
-    if (t.order != Order::natural) {
-      for (int64_t i = 0; i < n; ++i) out[i] = uint8_t(field(t, r, c0 + i));
-      return;
-    }
-    const uint8_t* data = t.data.row<const uint8_t>(r);
-    if constexpr (Bits == 8) {
-      memcpy(out, data + c0, size_t(n));
-    } else {
-      unpack_bits<kLow>(data, c0, n, out);
-    }
-    if constexpr (Bits == 3) {
-      uint8_t high[kPiece];
-      unpack_bits<1>(t.high.row<const uint8_t>(r), c0, n, high);
-      for (int64_t i = 0; i < n; ++i) out[i] = uint8_t(out[i] | high[i] << 2);
-    }
-  }
-  QUIRE_HD static void put_fields(const Tensor& t, int64_t r, int64_t c0, int64_t n, uint8_t* f) {
-    if (t.order != Order::natural) {
-      for (int64_t i = 0; i < n; ++i) put(t, r, c0 + i, f[i]);
-      return;
-    }
-    uint8_t* data = t.data.row<uint8_t>(r);
-    if constexpr (Bits == 8) {
-      memcpy(data + c0, f, size_t(n));
-    } else if constexpr (Bits == 3) {
-      pack_bits<2>(data, c0, n, f);
-      pack_bits<1>(t.high.row<uint8_t>(r), c0, n, f, 2);
-    } else {
-      pack_bits<Bits>(data, c0, n, f);
-    }
-  }
-  QUIRE_HD static void put(const Tensor& t, int64_t r, int64_t c, int v) {
-    const int64_t p = stored_column(t.order, t.cols, c);
-    uint8_t* data = t.data.row<uint8_t>(r);
-    if constexpr (Bits == 8) {
-      data[p] = uint8_t(v);
-    } else {
-      constexpr int kPerByte = 8 / kLow;
-      data[p / kPerByte] |= uint8_t((v & ((1 << kLow) - 1)) << (kLow * (p % kPerByte)));
-      if constexpr (Bits == 3) t.high.row<uint8_t>(r)[p / 8] |= uint8_t((v >> 2) << (p % 8));
-    }
-  }
-
   struct Params {
     float inv, offset, zero;
   };
@@ -281,7 +219,7 @@ struct Affine {
             if (t.aux.ptr) t.aux.row<int32_t>(r0 + i)[c + k] = q;
           }
         }
-        put_fields(t, r0 + i, c, m, f);
+        Planes::write(t, r0 + i, c, m, f);
       }
     }
   }

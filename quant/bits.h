@@ -86,9 +86,72 @@ QUIRE_HD inline void pack_bits(uint8_t* row, int64_t c0, int64_t n, const uint8_
   }
 }
 
-QUIRE_HD inline void clear_bytes(uint8_t* p, int64_t n) {
-  if (n > 0) memset(p, 0, size_t(n));
-}
+// Codes of Low bits in the data plane and High more in the high plane, in the order of the tensor.
+template <int Low, int High>
+struct CodePlanes {
+  static constexpr int kPerByte = 8 / Low, kMask = (1 << Low) - 1;
+  static constexpr int kAlign = High == 1 ? 8 : High == 2 ? 4 : kPerByte;  // columns in whole bytes of both
+
+  QUIRE_HD static constexpr int64_t data_bytes(int64_t cols) { return (cols * Low + 7) / 8; }
+  QUIRE_HD static constexpr int64_t high_bytes(int64_t cols) { return (cols * High + 7) / 8; }
+
+  // One code, whatever the order.
+  QUIRE_HD static int get(const Tensor& t, int64_t r, int64_t c) {
+    const int64_t p = stored_column(t.order, t.cols, c);
+    int v = (t.data.row<const uint8_t>(r)[p / kPerByte] >> (Low * (p % kPerByte))) & kMask;
+    if constexpr (High > 0) {
+      constexpr int kHighPerByte = 8 / High, kHighMask = (1 << High) - 1;
+      const int high = t.high.row<const uint8_t>(r)[p / kHighPerByte] >> (High * (p % kHighPerByte));
+      v |= (high & kHighMask) << Low;
+    }
+    return v;
+  }
+  // n <= kPiece codes from column c0.
+  QUIRE_HD static void read(const Tensor& t, int64_t r, int64_t c0, int64_t n, uint8_t* out) {
+    if (t.order != Order::natural) {
+      for (int64_t i = 0; i < n; ++i) out[i] = uint8_t(get(t, r, c0 + i));
+    } else if constexpr (Low == 8) {
+      memcpy(out, t.data.row<const uint8_t>(r) + c0, size_t(n));
+    } else {
+      unpack_bits<Low>(t.data.row<const uint8_t>(r), c0, n, out);
+      if constexpr (High > 0) {
+        uint8_t high[kPiece];
+        unpack_bits<High>(t.high.row<const uint8_t>(r), c0, n, high);
+        for (int64_t i = 0; i < n; ++i) out[i] = uint8_t(out[i] | high[i] << Low);
+      }
+    }
+  }
+  // Before the codes of rows [r0, r0 + n) are written: codes smaller than a byte are or-ed into place.
+  QUIRE_HD static void clear(const Tensor& t, int64_t r0, int64_t n) {
+    if (Low == 8 || t.cols == 0) return;
+    for (int64_t r = r0; r < r0 + n; ++r) {
+      memset(t.data.row<uint8_t>(r), 0, size_t(data_bytes(t.cols)));
+      if constexpr (High > 0) memset(t.high.row<uint8_t>(r), 0, size_t(high_bytes(t.cols)));
+    }
+  }
+  QUIRE_HD static void write(const Tensor& t, int64_t r, int64_t c0, int64_t n, const uint8_t* codes) {
+    uint8_t* data = t.data.row<uint8_t>(r);
+    if (t.order != Order::natural) {
+      for (int64_t i = 0; i < n; ++i) put(t, r, stored_column(t.order, t.cols, c0 + i), codes[i]);
+    } else if constexpr (Low == 8) {
+      memcpy(data + c0, codes, size_t(n));
+    } else {
+      pack_bits<Low>(data, c0, n, codes);
+      if constexpr (High > 0) pack_bits<High>(t.high.row<uint8_t>(r), c0, n, codes, Low);
+    }
+  }
+
+ private:
+  QUIRE_HD static void put(const Tensor& t, int64_t r, int64_t p, uint8_t v) {
+    uint8_t* data = t.data.row<uint8_t>(r);
+    if constexpr (Low == 8) {
+      data[p] = v;
+    } else {
+      data[p / kPerByte] |= uint8_t((v & kMask) << (Low * (p % kPerByte)));
+      if constexpr (High > 0) t.high.row<uint8_t>(r)[p * High / 8] |= uint8_t((v >> Low) << (p * High % 8));
+    }
+  }
+};
 
 // NaN becomes 0, larger magnitudes the limit: nothing non-finite is ever stored.
 QUIRE_HD inline float finite(float x, float limit) {

@@ -17,6 +17,11 @@ constexpr CodecInfo make_info() {
   i.linear = C::kLinear;
   i.integer = C::kInteger;
   i.offset = C::kOffset;
+  i.any_order = C::kAnyOrder;
+  if constexpr (requires { C::kTableBytes; }) {
+    i.table_bytes = C::kTableBytes;
+    i.table_shared = C::kTableShared;
+  }
   i.row_bytes = &C::row_bytes;
   i.decode = &C::decode;
   i.encode = &C::encode;
@@ -83,13 +88,15 @@ int64_t tensor_bytes(Format format, int64_t rows, int64_t cols) {
 }
 
 Tensor rows_of(const Tensor& t, int64_t begin, int64_t count) {
-  check(begin >= 0 && count >= 0 && begin + count <= t.rows, "rows [{}, {}) of {}", begin, begin + count, describe(t));
+  check(begin >= 0 && count >= 0 && begin <= t.rows && count <= t.rows - begin, "rows [{}, {} + {}) of {}", begin,
+        begin, count, describe(t));
   Tensor v = t;
   v.rows = count;
   for (Plane* p : {&v.data, &v.high, &v.scale, &v.aux}) {
     if (!p->ptr) continue;
-    check(begin % p->rows == 0, "a row view of {} must start on a multiple of {} rows, not at {}", describe(t), p->rows,
-          begin);
+    check(begin % p->rows == 0 && (count % p->rows == 0 || begin + count == t.rows),
+          "a row view of {} must be of whole spans of {} rows, not [{}, {})", describe(t), p->rows, begin,
+          begin + count);
     p->ptr += begin / p->rows * p->pitch;
   }
   return v;
@@ -97,18 +104,28 @@ Tensor rows_of(const Tensor& t, int64_t begin, int64_t count) {
 
 Tensor cols_of(const Tensor& t, int64_t begin, int64_t count) {
   const CodecInfo& i = info(t.codec);
-  check(begin >= 0 && count >= 0 && begin + count <= t.cols, "columns [{}, {}) of {}", begin, begin + count,
-        describe(t));
-  check(t.order == Order::natural && begin % i.align == 0 && (t.group <= 1 || begin % t.group == 0),
-        "a column view of {} must start on a multiple of {} columns and of its group, not at {}", describe(t), i.align,
-        begin);
-  const RowBytes b = i.row_bytes(begin, t.group > 0 ? begin / t.group : 0);
+  check(begin >= 0 && count >= 0 && begin <= t.cols && count <= t.cols - begin, "columns [{}, {} + {}) of {}", begin,
+        begin, count, describe(t));
+  if (count == t.cols) return t;
+  const int64_t group = t.group > 0 ? t.group : 1;
+  const auto fits = [&](int64_t c) { return c % i.align == 0 && c % group == 0; };
+  check(t.order == Order::natural && fits(begin) && (fits(begin + count) || begin + count == t.cols),
+        "a column view of {} must start and end on a multiple of {} columns and of its group, not [{}, {})",
+        describe(t), i.align, begin, begin + count);
+  const RowBytes b = i.row_bytes(begin, begin / group);
   Tensor v = t;
   v.cols = count;
   if (v.data.ptr) v.data.ptr += b.data;
   if (v.high.ptr) v.high.ptr += b.high;
-  if (v.scale.ptr && t.group > 0 && i.group == 0 && t.codec != id<TwoLevel4>) v.scale.ptr += b.scale;
-  if (v.aux.ptr && t.group > 0) v.aux.ptr += b.aux;
+  if (v.table.ptr && !i.table_shared) v.table.ptr += begin * i.table_bytes;
+  const bool sums = v.aux.ptr && i.row_bytes(t.cols, t.groups()).aux == 0;
+  if (t.group > 0) {
+    const bool grouped = i.row_bytes(0, 2).scale > i.row_bytes(0, 1).scale;  // QoQ's first level is a scale a row
+    if (v.scale.ptr && grouped) v.scale.ptr += b.scale;
+    if (v.aux.ptr) v.aux.ptr += sums ? begin / group * 4 : b.aux;
+  } else if (sums) {
+    v.aux = {};
+  }
   return v;
 }
 

@@ -5,6 +5,8 @@
 //   encode(t, r0, n, src, ld, source)   the n rows from r0 that share a scale
 //   kLinear: value = scale * code + offset, with values() (codes as floats) and affine(t, r, g)
 //   kInteger: codes() gives them as integers, zero point and second level folded in
+//   kAnyOrder: the order of a row's codes is free (format.h); else natural alone
+//   kTableBytes, kTableShared (only with a codebook): bytes of the table, and whether all columns share it
 //   kOffset: affine() has an offset other than zero; its codes are not negative
 #pragma once
 #include <optional>
@@ -15,6 +17,7 @@
 
 #include "base/error.h"
 #include "quant/affine.h"
+#include "quant/codebook.h"
 #include "quant/gguf_blocks.h"
 #include "quant/minifloat.h"
 #include "quant/plain.h"
@@ -28,7 +31,7 @@ struct CodecList {
 };
 
 using Codecs = CodecList<F32, F16, BF16, Int8, Int4, Int3, Int2, Int4Z, Int3Z, Int2Z, UInt8O, UInt4O, UInt3O, UInt2O,
-                         TwoLevel4, E4M3, E3M2, Q8_0, Q4_0, Q4_1>;
+                         TwoLevel4, E4M3, E3M2, Q8_0, Q4_0, Q4_1, Nuq4, Nuq3, Nuq2, Nuq4V, Nuq3V, Nuq2V>;
 
 template <class T, class... Ts>
 constexpr Codec index_in(CodecList<Ts...>) {
@@ -68,7 +71,9 @@ inline Format format_of(const Tensor& t) { return {t.codec, t.group}; }
 struct CodecInfo {
   const char* name;
   int bits, group, align;
-  bool linear, integer, offset;
+  bool linear, integer, offset, any_order;
+  int64_t table_bytes;  // of the codebook of one column; 0: none
+  bool table_shared;    // one codebook for all columns
   RowBytes (*row_bytes)(int64_t cols, int64_t groups);
   void (*decode)(const Tensor& t, int64_t r, int64_t c0, int64_t n, float* out);
   void (*encode)(const Tensor& t, int64_t r0, int64_t n, const float* src, int64_t ld, ScaleSource source);
@@ -81,7 +86,8 @@ const CodecInfo& info(Codec codec);
 // Bytes a rows x cols tensor takes, all planes together (scales per row).
 int64_t tensor_bytes(Format format, int64_t rows, int64_t cols);
 
-// Views. Rows must be whole scale spans; columns whole bytes and whole groups.
+// Views. Rows must be whole scale spans; columns whole bytes and whole groups (or end where the tensor ends). The sums
+// of an activation without groups (aux) are of the whole row, so a narrower view has none.
 Tensor rows_of(const Tensor& t, int64_t begin, int64_t count);
 Tensor cols_of(const Tensor& t, int64_t begin, int64_t count);
 

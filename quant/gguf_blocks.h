@@ -12,7 +12,7 @@ template <int Bits, bool HasMin>
 struct GgufBlock {
   static constexpr const char* kName = Bits == 8 ? "q8_0" : HasMin ? "q4_1" : "q4_0";
   static constexpr int kBits = Bits, kGroup = 32, kAlign = 32;
-  static constexpr bool kLinear = true, kInteger = true, kOffset = HasMin;
+  static constexpr bool kLinear = true, kInteger = true, kOffset = HasMin, kAnyOrder = false;
   static constexpr int kHeader = HasMin ? 4 : 2, kBytes = kHeader + 32 * Bits / 8;
 
   QUIRE_HD static constexpr RowBytes row_bytes(int64_t cols, int64_t) { return {(cols + 31) / 32 * kBytes}; }

@@ -11,7 +11,7 @@ struct Plain {
   static constexpr const char* kName = Type == FloatType::f32 ? "f32" : Type == FloatType::f16 ? "f16" : "bf16";
   static constexpr int kBits = Type == FloatType::f32 ? 32 : 16;
   static constexpr int kGroup = 0, kAlign = 1;
-  static constexpr bool kLinear = true, kInteger = false, kOffset = false;  // linear with scale 1
+  static constexpr bool kLinear = true, kInteger = false, kOffset = false, kAnyOrder = false;  // linear with scale 1
 
   QUIRE_HD static constexpr RowBytes row_bytes(int64_t cols, int64_t) { return {cols * kBits / 8}; }
   QUIRE_HD static AffineParams affine(const Tensor&, int64_t, int64_t) { return {1.0f, 0.0f}; }

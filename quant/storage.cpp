@@ -54,9 +54,15 @@ int64_t lay_out(std::byte* memory, Tensor& t, const StorageOptions& options) {
 
 Tensor empty(Format format, int64_t rows, int64_t cols, const StorageOptions& options) {
   check(rows >= 0 && cols >= 0 && options.span >= 1, "a tensor cannot have {} rows and {} columns", rows, cols);
+  const CodecInfo& codec = info(format.codec);
+  check(format.group >= 0, "a tensor cannot have groups of {}", format.group);
+  check(options.order == Order::natural ||
+            (codec.any_order && cols % (options.order == Order::value_tiles ? 16 : 8) == 0),
+        "{} columns of {} cannot lie in another order than the natural one", cols, codec.name);
+  check(!options.sums || format.codec == id<Int8>, "{} carries no sums of codes, int8 does", codec.name);
   Tensor t;
   t.codec = format.codec;
-  t.group = info(format.codec).group > 0 ? info(format.codec).group : format.group;
+  t.group = codec.group > 0 ? codec.group : format.group;
   t.rows = rows;
   t.cols = cols;
   t.order = options.order;

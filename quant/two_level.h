@@ -11,7 +11,8 @@ namespace quire {
 struct TwoLevel4 {
   static constexpr const char* kName = "qoq4";
   static constexpr int kBits = 4, kGroup = 0, kAlign = 2;
-  static constexpr bool kLinear = true, kInteger = true, kOffset = false;
+  using Planes = CodePlanes<4, 0>;
+  static constexpr bool kLinear = true, kInteger = true, kOffset = false, kAnyOrder = true;
   static constexpr float kRange = 119.0f;
 
   QUIRE_HD static constexpr RowBytes row_bytes(int64_t cols, int64_t groups) {
@@ -22,7 +23,7 @@ struct TwoLevel4 {
   }
   QUIRE_HD static int code(const Tensor& t, int64_t r, int64_t c) {
     const uint8_t* second = t.aux.row<const uint8_t>(r) + 2 * t.group_of(c);
-    return field(t, r, c) * second[0] + int(int8_t(second[1]));
+    return Planes::get(t, r, c) * second[0] + int(int8_t(second[1]));
   }
   QUIRE_HD static void codes(const Tensor& t, int64_t r, int64_t c0, int64_t n, int16_t* out) {
     unpack(t, r, c0, n, out);
@@ -54,7 +55,7 @@ struct TwoLevel4 {
   // The rows of a span share both levels.
   QUIRE_HD static void encode(const Tensor& t, int64_t r0, int64_t n, const float* src, int64_t ld,
                               ScaleSource source) {
-    for (int64_t i = 0; i < n; ++i) clear_bytes(t.data.row<uint8_t>(r0 + i), (t.cols + 1) / 2);
+    Planes::clear(t, r0, n);
     float* scale = t.scale.row<float>(r0);
     float inv = 0.0f;
     if (source == ScaleSource::found) {
@@ -76,7 +77,7 @@ struct TwoLevel4 {
       for (int64_t i = 0; i < n; ++i) {
         const float* x = src + i * ld + p.c;
         for (int64_t k = 0; k < p.m; ++k) f[k] = uint8_t(second_code(first_code(x[k], inv), s2, b));
-        pack_bits<4>(t.data.row<uint8_t>(r0 + i), p.c, p.m, f);
+        Planes::write(t, r0 + i, p.c, p.m, f);
       }
     }
   }
@@ -99,7 +100,7 @@ struct TwoLevel4 {
     for (Pieces p(t, c0, n); p.m > 0; p.next()) {
       const uint8_t* second = t.aux.row<const uint8_t>(r) + 2 * p.g;
       const int s2 = second[0], b = int8_t(second[1]);
-      unpack_bits<4>(t.data.row<const uint8_t>(r), p.c, p.m, f);
+      Planes::read(t, r, p.c, p.m, f);
       for (int64_t i = 0; i < p.m; ++i) out[p.c - c0 + i] = Out(f[i] * s2 + b);
     }
   }
