@@ -48,6 +48,13 @@ int64_t lay_out(std::byte* memory, Tensor& t, const StorageOptions& options) {
   place(t.data, bytes.data, options.row_align, 1);
   place(t.high, bytes.high, 1, 1);
   place(t.scale, bytes.scale, 4, options.span);
+  // A codebook is shared by all rows; whoever encodes fills it first.
+  const CodecInfo& codec = info(t.codec);
+  if (codec.table_bytes > 0) {
+    used = (used + 63) / 64 * 64;
+    t.table = {memory ? memory + used : nullptr, 0, 1};
+    used += codec.table_bytes * (codec.table_shared ? 1 : t.cols);
+  }
   place(t.aux, options.sums ? t.groups() * 4 : bytes.aux, options.sums ? 4 : 1, options.sums ? 1 : options.span);
   return used;
 }
