@@ -25,8 +25,7 @@ class GgufWriter {
   static std::string string_of(std::string_view text) { return bytes_of(uint64_t(text.size())) + std::string(text); }
 
   void raw(std::string_view key, uint32_t type, std::string_view value) {
-    keys_ += string_of(key) + bytes_of(type) + std::string(value);
-    ++key_count_;
+    keys_.emplace_back(key, string_of(key) + bytes_of(type) + std::string(value));
   }
   void text(std::string_view key, std::string_view value) { raw(key, 8, string_of(value)); }
   void u32(std::string_view key, uint32_t value) { raw(key, 4, bytes_of(value)); }
@@ -49,17 +48,21 @@ class GgufWriter {
     data_ += data;
   }
   void tensor_info(std::string_view name, const std::vector<uint64_t>& dims, uint32_t type, uint64_t offset) {
-    tensors_ += string_of(name) + bytes_of(uint32_t(dims.size()));
-    for (const uint64_t d : dims) tensors_ += bytes_of(d);
-    tensors_ += bytes_of(type) + bytes_of(offset);
-    ++tensor_count_;
+    std::string entry = string_of(name) + bytes_of(uint32_t(dims.size()));
+    for (const uint64_t d : dims) entry += bytes_of(d);
+    tensors_.emplace_back(name, entry + bytes_of(type) + bytes_of(offset));
   }
+  // Take back what was written under a name (a tensor's data stays, as a hole).
+  void erase(std::string_view key) { erase_from(keys_, key); }
+  void erase_tensor(std::string_view name) { erase_from(tensors_, name); }
 
   std::string header() const {
-    std::string out = "GGUF" + bytes_of(version) + bytes_of(tensor_count_ + extra_tensors);
-    out += bytes_of(key_count_ + extra_keys + (alignment != 32 ? 1 : 0));
+    std::string out = "GGUF" + bytes_of(version) + bytes_of(uint64_t(tensors_.size()) + extra_tensors);
+    out += bytes_of(uint64_t(keys_.size()) + extra_keys + (alignment != 32 ? 1 : 0));
     if (alignment != 32) out += string_of("general.alignment") + bytes_of(uint32_t(4)) + bytes_of(uint32_t(alignment));
-    return out + keys_ + tensors_;
+    for (const auto& [name, entry] : keys_) out += entry;
+    for (const auto& [name, entry] : tensors_) out += entry;
+    return out;
   }
   std::string file() const {
     std::string out = header();
@@ -68,8 +71,19 @@ class GgufWriter {
   }
 
  private:
-  uint64_t key_count_ = 0, tensor_count_ = 0;
-  std::string keys_, tensors_, data_;
+  using Entries = std::vector<std::pair<std::string, std::string>>;  // name, bytes
+  static void erase_from(Entries& entries, std::string_view name) {
+    for (auto it = entries.begin(); it != entries.end(); ++it) {
+      if (it->first == name) {
+        entries.erase(it);
+        return;
+      }
+    }
+    fail("nothing was written under '" + std::string(name) + "'");
+  }
+
+  Entries keys_, tensors_;
+  std::string data_;
 };
 
 }  // namespace quire

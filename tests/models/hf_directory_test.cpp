@@ -1,0 +1,406 @@
+// HuggingFace directories: what is refused by name, what defaults mean, and that no file outside the directory is
+// touched.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "models/checkpoint.h"
+#include "models/tokenizer.h"
+#include "tests/expect_error.h"
+#include "tests/temp_dir.h"
+#include "tests/tiny_model.h"
+
+namespace quire {
+namespace {
+
+using testing::ElementsAre;
+using Ordered = nlohmann::ordered_json;
+
+class HfDirectory : public testing::Test {
+ protected:
+  HfDirectory() { write_tiny_hf(model_, path()); }
+  std::string path() const { return dir_.file("model"); }
+  void write(const std::string& name, const std::string& content) const { write_file(path() + "/" + name, content); }
+  void remove(const std::string& name) const { std::filesystem::remove(path() + "/" + name); }
+  Checkpoint open() const { return Checkpoint::open(path()); }
+  void expect_refused(std::initializer_list<std::string> parts) const {
+    expect_error([&] { open(); }, parts);
+  }
+  Checkpoint open_with(const std::string& key, const Ordered& value) const {
+    Ordered config = tiny_hf_config(model_);
+    config[key] = value;
+    write("config.json", config.dump());
+    return open();
+  }
+  void expect_config_refused(const std::string& key, const Ordered& value,
+                             std::initializer_list<std::string> parts) const {
+    SCOPED_TRACE(key);
+    expect_error([&] { open_with(key, value); }, parts);
+  }
+  // change: edits the parsed tokenizer.json.
+  template <class Change>
+  TokenizerData tokenizer_with(Change&& change) const {
+    Ordered json = tiny_hf_tokenizer(model_);
+    change(json);
+    write("tokenizer.json", json.dump());
+    return open().tokenizer();
+  }
+  template <class Change>
+  void expect_tokenizer_refused(Change&& change, std::initializer_list<std::string> parts) const {
+    expect_error([&] { tokenizer_with(change); }, parts);
+  }
+
+  TempDir dir_;
+  TinyModel model_ =
+      make_tiny_model({.layers = 1, .hidden = 32, .ffn = 32, .heads = 2, .kv_heads = 1, .matrices = id<BF16>});
+};
+
+TEST_F(HfDirectory, NamesWhatIsMissing) {
+  expect_error([&] { Checkpoint::open(dir_.file("nothing")); }, {"there is no model at", "nothing"});
+  expect_error([&] { Checkpoint::open(dir_.path()); }, {"config.json is missing"});
+  expect_error([&] { Checkpoint::open(path() + "/model.safetensors"); }, {"not a GGUF file", "give the directory"});
+  remove("tokenizer.json");
+  expect_refused({"tokenizer.json' is missing"});
+  write("tokenizer.model", "x");
+  expect_refused({"SentencePiece"});
+  remove("model.safetensors");
+  expect_refused({"neither model.safetensors nor model.safetensors.index.json"});
+}
+
+TEST_F(HfDirectory, RefusesNetworksItCannotRun) {
+  expect_config_refused("architectures", {"MistralForCausalLM"}, {"MistralForCausalLM", "LlamaForCausalLM is"});
+  expect_config_refused("architectures", Ordered::array(), {"is not supported"});
+  expect_config_refused("model_type", "mixtral", {"model_type 'mixtral'"});
+  expect_config_refused("auto_map", {{"AutoModel", "x.py"}}, {"auto_map"});
+  expect_config_refused("quantization_config", {{"quant_method", "gptq"}}, {"quantized by 'gptq' cannot be read yet"});
+  expect_config_refused("hidden_act", "gelu", {"hidden_act 'gelu'"});
+  expect_config_refused("rope_scaling", {{"rope_type", "llama3"}, {"factor", 8}}, {"rope scaling 'llama3'"});
+  expect_config_refused("rope_scaling", {{"type", "linear"}, {"factor", 2}}, {"rope scaling 'linear'"});
+  expect_config_refused("rope_parameters", {{"rope_type", "yarn"}}, {"rope scaling 'yarn'"});
+  expect_config_refused("rope_parameters", {{"rope_theta", 5.0}}, {"rope_theta is 5 here and 10000 outside"});
+  expect_config_refused("sliding_window", 4096, {"'sliding_window' = 4096"});
+  expect_config_refused("num_local_experts", 8, {"'num_local_experts' = 8"});
+  expect_config_refused("final_logit_softcapping", 30.0, {"'final_logit_softcapping' = 30.0"});
+  expect_config_refused("partial_rotary_factor", 0.5, {"'partial_rotary_factor' = 0.5"});
+  expect_config_refused("rope_interleaved", true, {"'rope_interleaved' = true"});
+  expect_config_refused("layer_types", {"sliding_attention"}, {"\"sliding_attention\""});
+  expect_config_refused("attention_bias", true, {"'model.layers.0.self_attn.q_proj.bias' is missing"});
+  expect_config_refused("mlp_bias", true, {"'model.layers.0.mlp.gate_proj.bias' is missing"});
+  expect_config_refused("tie_word_embeddings", false, {"'lm_head.weight' is missing"});
+}
+
+TEST_F(HfDirectory, NeutralKeysAreRead) {
+  for (const auto& [key, value] : {std::pair<std::string, Ordered>("sliding_window", nullptr),
+                                   {"rope_scaling", {{"rope_type", "default"}}},
+                                   {"rope_interleaved", false},
+                                   {"layer_types", {"full_attention"}},
+                                   {"hidden_act", "swish"},
+                                   {"something_new", "yes"},
+                                   {"quantization_config", nullptr}}) {
+    EXPECT_NO_THROW(open_with(key, value)) << key;
+  }
+}
+
+TEST_F(HfDirectory, RefusesConfigurationsThatCannotBe) {
+  for (const char* key : {"hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+                          "num_key_value_heads", "head_dim", "max_position_embeddings", "vocab_size"}) {
+    for (const Ordered& value :
+         {Ordered(0), Ordered(-1), Ordered(uint64_t(1) << 63), Ordered(1 << 30), Ordered("8"), Ordered(2.5)}) {
+      if (value == 1 << 30 && key == std::string("max_position_embeddings")) continue;  // possible
+      SCOPED_TRACE(value.dump());
+      expect_config_refused(key, value, {"model"});
+    }
+  }
+  expect_config_refused("rms_norm_eps", -1.0, {"epsilon is -1"});
+  expect_config_refused("rope_theta", 0, {"the rope base is 0"});
+  write("config.json", "{\"hidden_size\": 32,");
+  expect_refused({"config.json", "not valid JSON"});
+  write("config.json", "[]");
+  expect_refused({"config.json", "an object is needed"});
+}
+
+TEST_F(HfDirectory, DefaultsAreThoseOfTransformers) {
+  Ordered config = tiny_hf_config(model_);
+  for (const char* key :
+       {"head_dim", "max_position_embeddings", "rms_norm_eps", "rope_theta", "attention_bias", "mlp_bias"})
+    config.erase(key);
+  config["rope_parameters"] = {{"rope_type", "default"}, {"rope_theta", 500000.0}};
+  write("config.json", config.dump());
+  const Checkpoint c = open();
+  EXPECT_EQ(c.config().head_dim, 16);
+  EXPECT_EQ(c.config().context, 2048);
+  EXPECT_EQ(c.config().norm_eps, 1e-6);
+  EXPECT_EQ(c.config().rope_theta, 500000.0);
+  config.erase("num_key_value_heads");  // as many as query heads, which k_proj contradicts
+  write("config.json", config.dump());
+  expect_refused({"'model.layers.0.self_attn.k_proj.weight' is (16, 32) where the configuration says (32, 32)"});
+}
+
+TEST_F(HfDirectory, RefusesTensorsThatAreNotOfTheNetwork) {
+  const auto with_tensor = [&](const std::string& name, const std::string& dtype, const std::vector<int64_t>& shape,
+                               size_t bytes) {
+    SafetensorsWriter w;
+    for (const TinyTensor& t : model_.tensors) {
+      if (t.name == name) continue;
+      const Tensor& x = t.weight.tensor;
+      w.tensor(t.name, safetensors_type_of(x.codec),
+               x.rows > 1 ? std::vector<int64_t>{x.rows, x.cols} : std::vector<int64_t>{x.cols}, bytes_of(x));
+    }
+    w.tensor(name, dtype, shape, std::string(bytes, 'x'));
+    write("model.safetensors", w.file());
+  };
+  with_tensor("model.layers.0.self_attn.q_norm.weight", "F32", {16}, 64);
+  expect_refused({"q_norm.weight' is not part of a llama network"});
+  with_tensor("model.layers.0.self_attn.q_proj.bias", "F32", {32}, 128);  // attention_bias is false
+  expect_refused({"q_proj.bias' is not part of a llama network"});
+  with_tensor("model.norm.weight", "I32", {32}, 128);
+  expect_refused({"'model.norm.weight' is in I32, which cannot be read", "F32, F16 and BF16 can"});
+  with_tensor("model.norm.weight", "F32", {31}, 124);
+  expect_refused({"'model.norm.weight' is (1, 31)"});
+  with_tensor("model.norm.weight", "F32", {2, 4, 4}, 128);
+  expect_refused({"'model.norm.weight' has 3 dimensions"});
+  with_tensor("model.norm.weight", "F32", {}, 4);
+  expect_refused({"'model.norm.weight' has 0 dimensions"});
+  with_tensor("model.layers.0.self_attn.rotary_emb.inv_freq", "F32", {8}, 32);
+  EXPECT_EQ(open().tensors().size(), model_.tensors.size());
+  with_tensor("lm_head.weight", "F32", {300, 32}, 300 * 32 * 4);  // tied: the embedding stands for it
+  EXPECT_EQ(open().find("lm_head.weight"), nullptr);
+}
+
+TEST_F(HfDirectory, MisalignedTensorsAreCopied) {
+  for (const size_t shift : {1, 2, 3}) {
+    SafetensorsWriter w;
+    for (const TinyTensor& t : model_.tensors) {
+      const Tensor& x = t.weight.tensor;
+      w.tensor(t.name, safetensors_type_of(x.codec),
+               x.rows > 1 ? std::vector<int64_t>{x.rows, x.cols} : std::vector<int64_t>{x.cols}, bytes_of(x));
+    }
+    w.shift = shift;
+    write("model.safetensors", w.file());
+    const Checkpoint c = open();
+    for (const TinyTensor& t : model_.tensors) {
+      const Tensor& x = c.get(t.name);
+      EXPECT_EQ(bytes_of(x), bytes_of(t.weight.tensor)) << t.name;
+      EXPECT_EQ(reinterpret_cast<uintptr_t>(x.data.ptr) % (x.codec == id<F32> ? 4 : 2), 0u) << t.name;
+    }
+  }
+}
+
+TEST_F(HfDirectory, ShardsAreExactlyThoseOfTheIndex) {
+  remove("model.safetensors");
+  write_tiny_hf(model_, path(), 2);
+  const std::string first = "model-00001-of-00002.safetensors", index = "model.safetensors.index.json";
+  Ordered good = Ordered::parse(read_text_file(path() + "/" + index, 1 << 20));
+  EXPECT_EQ(open().tensors().size(), model_.tensors.size());
+  const auto refused = [&](const std::string& tensor, const Ordered& file, std::initializer_list<std::string> parts) {
+    Ordered changed = good;
+    if (file.is_null())
+      changed["weight_map"].erase(tensor);
+    else
+      changed["weight_map"][tensor] = file;
+    write(index, changed.dump());
+    expect_refused(parts);
+  };
+  // A real file outside, which must not be read.
+  std::filesystem::copy(path() + "/" + first, dir_.file("outside.safetensors"));
+  for (const std::string& file :
+       {std::string("../outside.safetensors"), dir_.file("outside.safetensors"), std::string("a\\b.safetensors"),
+        std::string("x\0.safetensors", 14), std::string(".."), std::string(""), std::string(".safetensors"), index}) {
+    refused("model.norm.weight", file, {"is not the name of a safetensors file in this directory"});
+  }
+  refused("model.norm.weight", 7, {"'model.norm.weight' must name a file, not 7"});
+  refused("model.norm.weight", "another.safetensors", {"cannot open", "another.safetensors"});
+  refused("model.norm.weight", nullptr, {"'model.norm.weight' is not in the index"});
+  refused("model.extra.weight", first, {"'model.extra.weight' should be here by the index, but is not"});
+  write(index, "{\"weight_map\": {}}");
+  expect_refused({"'weight_map' is empty"});
+  write(index, "{}");
+  expect_refused({"'weight_map' is missing"});
+  write(index, "{\"weight_map\": {\"a\": \"x.safetensors\", \"a\": \"y.safetensors\"}}");
+  expect_refused({"key 'a' appears twice"});
+  write(index, good.dump());
+  remove(first);
+  expect_refused({"cannot open", first});
+  std::filesystem::create_symlink(first, path() + "/" + first);  // a link to itself
+  expect_refused({"cannot open", first});
+}
+
+TEST_F(HfDirectory, OneTensorInTwoShardsIsRefused) {
+  remove("model.safetensors");
+  write_tiny_hf(model_, path(), 2);
+  std::filesystem::copy(path() + "/model-00001-of-00002.safetensors", path() + "/copy.safetensors");
+  Ordered index = Ordered::parse(read_text_file(path() + "/model.safetensors.index.json", 1 << 20));
+  index["weight_map"]["model.embed_tokens.weight"] = "copy.safetensors";
+  write("model.safetensors.index.json", index.dump());
+  expect_refused({"is not in the index"});
+}
+
+TEST_F(HfDirectory, ReadsThePreTokenizersOfLlama) {
+  const Ordered split = {
+      {"type", "Split"}, {"pattern", {{"Regex", "\\p{L}+|\\s"}}}, {"behavior", "Isolated"}, {"invert", false}};
+  const Ordered bytes = {
+      {"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", false}};
+  TokenizerData t = tokenizer_with([&](Ordered& json) {
+    json["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", {split, bytes}}};
+    json["model"]["ignore_merges"] = true;
+  });
+  EXPECT_THAT(t.split_patterns, ElementsAre("\\p{L}+|\\s"));
+  EXPECT_TRUE(t.whole_pieces);
+  EXPECT_FALSE(t.add_prefix_space);
+  t = tokenizer_with([&](Ordered& json) { json["pre_tokenizer"] = {{"type", "ByteLevel"}}; });
+  EXPECT_EQ(t.split_patterns.size(), 1u);
+  EXPECT_TRUE(t.add_prefix_space);  // the tokenizers library's default
+  t = tokenizer_with([&](Ordered& json) {
+    json["pre_tokenizer"]["pretokenizers"][0]["individual_digits"] = false;
+    json["pre_tokenizer"]["pretokenizers"][1] = bytes;
+  });
+  EXPECT_THAT(t.split_patterns, ElementsAre("\\p{N}+"));
+  t = tokenizer_with([&](Ordered& json) {
+    Ordered literal = split;
+    literal["pattern"] = {{"String", "a.b"}};
+    json["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", {literal, bytes}}};
+  });
+  EXPECT_THAT(t.split_patterns, ElementsAre("a\\.b"));
+}
+
+TEST_F(HfDirectory, RefusesTokenizerConstructsByName) {
+  const auto refused = [&](const char* pointer, const Ordered& value, std::initializer_list<std::string> parts) {
+    SCOPED_TRACE(pointer);
+    expect_tokenizer_refused([&](Ordered& json) { json[Ordered::json_pointer(pointer)] = value; }, parts);
+  };
+  refused("/model/type", "Unigram", {"tokenizer model 'Unigram'"});
+  refused("/model/byte_fallback", true, {"'byte_fallback' = true"});
+  refused("/model/dropout", 0.1, {"'dropout' = 0.1"});
+  refused("/model/end_of_word_suffix", "</w>", {"'end_of_word_suffix' = \"</w>\""});
+  refused("/model/vocab", nullptr, {"'vocab' and 'merges' are needed"});
+  refused("/normalizer", {{"type", "NFC"}}, {"normalizer 'NFC'"});
+  refused("/normalizer", {{"type", "Sequence"}, {"normalizers", {{{"type", "Replace"}}}}}, {"normalizer 'Replace'"});
+  refused("/pre_tokenizer", nullptr, {"'pre_tokenizer' is missing"});
+  refused("/pre_tokenizer", {{"type", "Metaspace"}}, {"pre-tokenizer 'Metaspace'"});
+  refused("/pre_tokenizer/pretokenizers/1", {{"type", "Digits"}}, {"there is no ByteLevel"});
+  refused("/pre_tokenizer/pretokenizers/0", {{"type", "ByteLevel"}}, {"nothing can follow ByteLevel"});
+  refused("/pre_tokenizer/pretokenizers/0", {{"type", "Split"}, {"pattern", {{"Regex", "x"}}}, {"behavior", "Removed"}},
+          {"behavior 'Removed'"});
+  refused("/pre_tokenizer/pretokenizers/0",
+          {{"type", "Split"}, {"pattern", {{"Regex", "x"}}}, {"behavior", "Isolated"}, {"invert", true}},
+          {"'invert' = true"});
+  refused("/pre_tokenizer/pretokenizers/0", {{"type", "Split"}, {"behavior", "Isolated"}}, {"'pattern' must be"});
+  refused("/decoder", {{"type", "Metaspace"}}, {"only a ByteLevel decoder"});
+  refused("/decoder", nullptr, {"only a ByteLevel decoder"});
+  refused("/added_tokens/0/lstrip", true, {"added token 0", "'lstrip' = true"});
+  refused("/added_tokens/0/content", "", {"'id' and 'content' are needed"});
+  refused("/added_tokens/0/id", 299, {"<|endoftext|>' has the ids 0 and 299"});
+  refused("/added_tokens/0", {{"id", 5}, {"content", "<new>"}}, {"'<new>' have the same id 5"});
+  refused("/added_tokens/0", {{"id", 300}, {"content", "<new>"}}, {"'<new>' has id 300; the embedding has 300 rows"});
+  refused("/added_tokens/0", {{"id", -1}, {"content", "<new>"}}, {"has id -1"});
+  refused("/model/vocab/the", 1u << 31, {"has id 2147483648"});
+  refused("/model/vocab/the", "x", {"has id \"x\""});
+  refused("/model/merges/0", "Ġt", {"\"Ġt\" is not a merge of two tokens"});
+  refused("/model/merges/0", {"a", "b", "c"}, {"is not a merge of two tokens"});
+  refused("/model/merges/0", {"a b", "c"}, {"is not a merge of two tokens"});
+  refused("/post_processor", {{"type", "BertProcessing"}}, {"post-processor 'BertProcessing'"});
+}
+
+TEST_F(HfDirectory, MergesMayBePairs) {
+  const TokenizerData t = tokenizer_with([&](Ordered& json) {
+    for (Ordered& merge : json["model"]["merges"]) {
+      const auto text = merge.get<std::string>();
+      merge = {text.substr(0, text.find(' ')), text.substr(text.find(' ') + 1)};
+    }
+  });
+  EXPECT_EQ(t.merges, model_.tokenizer.merges);
+}
+
+TEST_F(HfDirectory, HolesInTheNumberingAreUnused) {
+  const TokenizerData t = tokenizer_with([&](Ordered& json) {
+    json["model"]["merges"] = Ordered::array();
+    json["model"]["vocab"].erase(model_.tokenizer.tokens[280]);
+    json["added_tokens"].push_back({{"id", 299}, {"content", model_.tokenizer.tokens[299]}, {"special", false}});
+  });
+  EXPECT_EQ(t.kinds[280], TokenKind::unused);
+  EXPECT_EQ(t.kinds[299], TokenKind::user_defined);
+  EXPECT_EQ(t.kinds[1], TokenKind::control);
+}
+
+TEST_F(HfDirectory, ATemplatePutsBosInFront) {
+  const Ordered bos = {{"SpecialToken", {{"id", "<|im_start|>"}, {"type_id", 0}}}},
+                text = {{"Sequence", {{"id", "A"}, {"type_id", 0}}}};
+  const auto with_template = [&](const Ordered& single) {
+    return [=](Ordered& json) {
+      json["post_processor"] = {
+          {"type", "Sequence"},
+          {"processors",
+           {{{"type", "ByteLevel"}, {"trim_offsets", false}}, {{"type", "TemplateProcessing"}, {"single", single}}}}};
+    };
+  };
+  const TokenizerData t = tokenizer_with(with_template({bos, text}));
+  EXPECT_TRUE(t.add_bos);
+  EXPECT_EQ(t.bos, 1);
+  EXPECT_FALSE(tokenizer_with(with_template(Ordered::array({text}))).add_bos);
+  expect_tokenizer_refused(with_template({text, bos}), {"only a token in front of the text"});
+  expect_tokenizer_refused(with_template({{{"SpecialToken", {{"id", "<none>"}}}}, text}), {"is not a token"});
+  Ordered config = tiny_hf_tokenizer_config(model_);
+  config["add_bos_token"] = false;  // overrules the template
+  write("tokenizer_config.json", config.dump());
+  EXPECT_FALSE(tokenizer_with(with_template({bos, text})).add_bos);
+}
+
+TEST_F(HfDirectory, EndTokensOfEveryPlaceAreMerged) {
+  write("generation_config.json", R"({"eos_token_id": [0, 2, 7]})");
+  EXPECT_THAT(open().tokenizer().eos, ElementsAre(2, 0, 7));
+  write("generation_config.json", R"({"eos_token_id": [300]})");
+  expect_refused({"generation_config.json", "eos_token_id 300 is not a token"});
+  write("generation_config.json", R"({"eos_token_id": "x"})");
+  expect_refused({"eos_token_id \"x\" is not a token"});
+  remove("generation_config.json");
+  remove("tokenizer_config.json");
+  const Checkpoint c = open_with("eos_token_id", {5, 6});
+  EXPECT_THAT(c.tokenizer().eos, ElementsAre(5, 6));
+  EXPECT_EQ(c.tokenizer().bos, 1);
+}
+
+TEST_F(HfDirectory, ChatTemplatesOfEveryPlace) {
+  Ordered config = tiny_hf_tokenizer_config(model_);
+  config["chat_template"] = {{{"name", "tool_use"}, {"template", "tools"}},
+                             {{"name", "default"}, {"template", "plain"}}};
+  config["eos_token"] = {{"content", "<|im_end|>"}, {"lstrip", false}};
+  write("tokenizer_config.json", config.dump());
+  EXPECT_EQ(open().tokenizer().chat_template, "plain");
+  write("chat_template.jinja", "from the file");
+  EXPECT_EQ(open().tokenizer().chat_template, "from the file");
+  remove("chat_template.jinja");
+  config.erase("chat_template");
+  config["eos_token"] = "<none>";
+  write("tokenizer_config.json", config.dump());
+  expect_refused({"eos_token \"<none>\" is not a token"});
+  config.erase("eos_token");
+  write("tokenizer_config.json", config.dump());
+  EXPECT_EQ(open().tokenizer().chat_template, "");
+}
+
+// Whatever a byte of a JSON file becomes: the model is read, or there is one error.
+TEST_F(HfDirectory, AChangedByteIsReadOrRefused) {
+  for (const char* name : {"config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"}) {
+    const std::string whole = read_text_file(path() + "/" + name, 1 << 20);
+    size_t refused = 0;
+    for (size_t i = 0; i<whole.size(); i += whole.size()> 2000 ? 5 : 1) {
+      std::string changed = whole;
+      changed[i] = char(changed[i] ^ (1 << i % 7));
+      write(name, i % 3 == 0 ? whole.substr(0, i) : changed);
+      try {
+        const Checkpoint c = open();
+        const Tokenizer tokenizer(c.tokenizer());
+      } catch (const Error& e) {
+        ++refused;
+        EXPECT_GT(std::string(e.what()).size(), 10u);
+      }
+    }
+    EXPECT_GT(refused, 0u) << name;
+    write(name, whole);
+  }
+  EXPECT_NO_THROW(open());
+}
+
+}  // namespace
+}  // namespace quire
