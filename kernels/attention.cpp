@@ -4,14 +4,14 @@
 #include <cmath>
 #include <vector>
 
-#include "kernels/cpu/tile.h"
-#include "kernels/math.h"
+#include "kernels/cpu/attention_simd.h"
 
 namespace quire {
 
 namespace {
 
 constexpr int64_t kP = kPageTokens;
+constexpr int64_t kTileTokens = 16, kMaxGroup = 32, kMaxRows = kTileTokens * kMaxGroup;
 
 // The rows that share loads: `tokens` consecutive tokens of one page, times the query heads of one kv head.
 struct Tile {
@@ -28,16 +28,18 @@ struct Work {
   }
 };
 
+int64_t whole_lanes(int64_t n) { return (n + 15) / 16 * 16; }
+
 struct TileRun {
-  const Context& ctx;
+  const cpu::AttentionSimd& simd;
   const KvView& kv;
   const Tile& tile;
   Work& w;
-  int64_t group, rows, channels, position0, length;  // rows = tokens * group; length: keys the last token sees
-  int64_t stride;                                    // of a row of scores
-  int64_t v_groups;                                  // of the layout; an open page has one, without offsets
+  int64_t group, rows, channels;  // rows = tokens * group, ordered (token, head of the group)
+  int64_t position0, length;      // row r sees keys 0 .. position0 + r / group; length: keys the last token sees
+  int64_t stride;                 // of a row of scores
+  int64_t v_groups;               // of the layout; an open page has one, without offsets
 
-  // Rows are ordered (token, head of the group). Row r's query sees keys 0 .. position0 + r / group.
   int64_t pages() const { return (length + kP - 1) / kP; }
   int64_t tokens_in(int64_t page) const { return std::min(kP, length - page * kP); }
 
@@ -51,103 +53,79 @@ struct TileRun {
     return kv_values(kv.block(tile.sequence->slot, page, tile.kv_head), kv.layout, &kv.v_scale);
   }
 
+  void take_queries(const Tensor& q);
   void score_page(int64_t page);
-  void channel_scales(const Tensor& k, const CodecInfo& codec, int64_t page, int64_t n);
-  void token_scales(const Tensor& k, const CodecInfo& codec, int64_t page, int64_t n);
-  void softmax();
+  void channel_scores(const Tensor& k, int64_t page, int64_t n);
+  void token_scores(const Tensor& k, int64_t page, int64_t n);
   void add_values(int64_t page);
+  void give(const Tensor& out);
 };
 
-// codes (64, C) -> (C, 64): tokens on the lanes, so that a score is a chain over channels. Tokens past n are zero.
-void transpose_codes(const CodecInfo& codec, const Tensor& k, int64_t n, float* out) {
-  float row[512];
-  for (int64_t i = 0; i < kP; ++i) {
-    if (i < n) codec.values(k, i, 0, k.cols, row);
-    for (int64_t c = 0; c < k.cols; ++c) out[c * kP + i] = i < n ? row[c] : 0.0f;
+void TileRun::take_queries(const Tensor& q) {
+  const float softmax_scale = 1.0f / std::sqrt(float(channels));
+  const int64_t row0 = tile.sequence->first + tile.token0, column0 = tile.kv_head * group * channels;
+  float* scaled = Work::sized(w.q, rows * channels);
+  for (int64_t r = 0; r < rows; ++r) {
+    const float* in = q.data.row<const float>(row0 + r / group) + column0 + r % group * channels;
+    for (int64_t c = 0; c < channels; ++c) scaled[r * channels + c] = in[c] * softmax_scale;
   }
 }
 
 void TileRun::score_page(int64_t page) {
   const Tensor k = keys(page);
-  const CodecInfo& codec = info(k.codec);
   const int64_t n = tokens_in(page);
-  transpose_codes(codec, k, n, Work::sized(w.codes, channels * kP));
+  simd.key_panels(k, n, Work::sized(w.codes, channels * kP));
   if (k.group == 1) {
-    channel_scales(k, codec, page, n);
+    channel_scores(k, page, n);
   } else {
-    token_scales(k, codec, page, n);
+    token_scores(k, page, n);
   }
 }
 
 // A channel's scale folds into q once for all the tokens it spans.
-void TileRun::channel_scales(const Tensor& k, const CodecInfo& codec, int64_t page, int64_t n) {
+void TileRun::channel_scores(const Tensor& k, int64_t page, int64_t n) {
+  const CodecInfo& codec = info(k.codec);
   float* folded = Work::sized(w.folded, rows * channels);
-  const int64_t span = k.scale.rows;
-  for (int64_t first = 0; first < n; first += span) {
-    float bias[64 * 8];
-    for (int64_t r = 0; r < rows; ++r) {
-      const float* q = w.q.data() + r * channels;
-      float sum = 0.0f;
-      for (int64_t c = 0; c < channels; ++c) {
-        const AffineParams a = codec.affine(k, first, c);
-        folded[r * channels + c] = q[c] * a.scale;
-        sum = std::fma(q[c], a.offset, sum);
-      }
-      bias[r] = sum;
+  float scale[512], offset[512], bias[kMaxRows];
+  for (int64_t first = 0; first < n; first += k.scale.rows) {
+    for (int64_t c = 0; c < channels; ++c) {
+      const AffineParams a = codec.affine(k, first, c);
+      scale[c] = a.scale;
+      offset[c] = a.offset;
     }
-    float* s = w.scores.data() + page * kP + first;
-    tile_product(ctx.isa, {folded, channels, w.codes.data() + first, kP, s, stride, rows, channels, span, false});
     for (int64_t r = 0; r < rows; ++r) {
-      for (int64_t i = 0; i < span; ++i) s[r * stride + i] += bias[r];
+      bias[r] = simd.fold(w.q.data() + r * channels, scale, offset, channels, folded + r * channels);
+    }
+    const int64_t width = whole_lanes(std::min<int64_t>(k.scale.rows, n - first));
+    float* s = w.scores.data() + page * kP + first;
+    simd.float_block({.x = folded, .ldx = channels, .m = rows, .k = channels, .w = w.codes.data() + first * channels,
+                      .panel_stride = channels * 16, .panels = width / 16, .part = s, .ld_part = stride, .first = true});
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t i = 0; i < width; ++i) s[r * stride + i] += bias[r];
     }
   }
 }
 
-void TileRun::token_scales(const Tensor& k, const CodecInfo& codec, int64_t page, int64_t n) {
+void TileRun::token_scores(const Tensor& k, int64_t page, int64_t n) {
+  const CodecInfo& codec = info(k.codec);
   float* part = Work::sized(w.part, rows * kP);
   float* s = w.scores.data() + page * kP;
+  const int64_t width = whole_lanes(n);
   for (int64_t g = 0; g < k.groups(); ++g) {
     const int64_t c0 = k.group_begin(g), c1 = k.group_end(g);
     float scale[kP] = {}, offset[kP] = {};
-    bool offsets = false;
     for (int64_t i = 0; i < n; ++i) {
       const AffineParams a = codec.affine(k, i, g);
       scale[i] = a.scale;
       offset[i] = a.offset;
-      offsets |= a.offset != 0.0f;
     }
-    tile_product(ctx.isa, {w.q.data() + c0, channels, w.codes.data() + c0 * kP, kP, part, kP, rows, c1 - c0, kP, false});
+    simd.float_block({.x = w.q.data() + c0, .ldx = channels, .m = rows, .k = c1 - c0, .w = w.codes.data() + c0 * 16,
+                      .panel_stride = channels * 16, .panels = width / 16, .part = part, .ld_part = kP, .first = true});
     for (int64_t r = 0; r < rows; ++r) {
-      float qsum = 0.0f;
-      for (int64_t c = c0; offsets && c < c1; ++c) qsum += w.q[size_t(r * channels + c)];
-      for (int64_t i = 0; i < kP; ++i) {
-        const float scaled = scale[i] * part[r * kP + i];
-        const float term = offsets ? std::fma(offset[i], qsum, scaled) : scaled;
-        s[r * stride + i] = g == 0 ? term : s[r * stride + i] + term;
-      }
+      float lane[16] = {};
+      for (int64_t c = c0; c < c1; ++c) lane[(c - c0) % 16] += w.q[size_t(r * channels + c)];
+      simd.token_scores(part + r * kP, scale, offset, cpu::lane_sum(lane), width, g > 0, s + r * stride);
     }
-  }
-}
-
-void TileRun::softmax() {
-  const int64_t padded = pages() * kP;
-  for (int64_t r = 0; r < rows; ++r) {
-    float* s = w.scores.data() + r * stride;
-    const int64_t seen = position0 + r / group + 1;
-    float peak = s[0];
-    for (int64_t i = 1; i < seen; ++i) peak = s[i] > peak ? s[i] : peak;
-    float lane[16] = {};
-    for (int64_t i = seen; i < padded; ++i) s[i] = -1.0e30f;  // exp gives 0
-    for (int64_t i = 0; i < padded; i += 16) {
-      for (int l = 0; l < 16; ++l) {
-        s[i + l] = exp_f32(s[i + l] - peak);
-        lane[l] += s[i + l];
-      }
-    }
-    for (int width = 8; width > 0; width /= 2) {
-      for (int l = 0; l < width; ++l) lane[l] += lane[l + width];
-    }
-    w.total[size_t(r)] = lane[0];
   }
 }
 
@@ -156,26 +134,34 @@ void TileRun::add_values(int64_t page) {
   const CodecInfo& codec = info(v.codec);
   const int64_t n = tokens_in(page);
   float* codes = Work::sized(w.codes, channels * kP);
-  for (int64_t i = 0; i < n; ++i) codec.values(v, i, 0, channels, codes + i * channels);
+  simd.value_panels(v, n, codes);
   float* weights = Work::sized(w.weights, rows * kP);
   for (int64_t g = 0; g < v.groups(); ++g) {
     const int64_t c0 = v.group_begin(g), c1 = v.group_end(g);
-    float scale[kP], offset[kP];
+    float scale[kP] = {}, offset[kP] = {};
     for (int64_t i = 0; i < n; ++i) {
       const AffineParams a = codec.affine(v, i, g);
       scale[i] = a.scale;
       offset[i] = a.offset;
     }
     for (int64_t r = 0; r < rows; ++r) {
-      const float* p = w.scores.data() + r * stride + page * kP;
-      float sum = w.offsets[size_t(r * v_groups + g)];
-      for (int64_t i = 0; i < n; ++i) {
-        weights[r * kP + i] = p[i] * scale[i];
-        sum = std::fma(p[i], offset[i], sum);
-      }
-      w.offsets[size_t(r * v_groups + g)] = sum;
+      simd.weigh(w.scores.data() + r * stride + page * kP, scale, offset, n, weights + r * kP,
+                 w.offsets.data() + (r * v_groups + g) * 16);
     }
-    tile_product(ctx.isa, {weights, kP, codes + c0, channels, w.acc.data() + c0, channels, rows, n, c1 - c0, true});
+    simd.float_block({.x = weights, .ldx = kP, .m = rows, .k = n, .w = codes + c0 * kP, .panel_stride = kP * 16,
+                      .panels = (c1 - c0) / 16, .part = w.acc.data() + c0, .ld_part = channels, .first = false});
+  }
+}
+
+void TileRun::give(const Tensor& out) {
+  const int64_t row0 = tile.sequence->first + tile.token0, column0 = tile.kv_head * group * channels;
+  for (int64_t r = 0; r < rows; ++r) {
+    float* to = out.data.row<float>(row0 + r / group) + column0 + r % group * channels;
+    for (int64_t g = 0; g < v_groups; ++g) {
+      const float offset = cpu::lane_sum(w.offsets.data() + (r * v_groups + g) * 16), total = w.total[size_t(r)];
+      const int64_t begin = g * (channels / v_groups), end = begin + channels / v_groups;
+      for (int64_t c = begin; c < end; ++c) to[c] = (w.acc[size_t(r * channels + c)] + offset) / total;
+    }
   }
 }
 
@@ -183,29 +169,22 @@ void run_tile(const Context& ctx, const Tensor& q, const KvView& kv, const Tile&
   thread_local Work work;
   const int64_t channels = kv.layout.head_dim, rows = tile.tokens * group;
   const int64_t position0 = tile.sequence->position + tile.token0, length = position0 + tile.tokens;
-  const int64_t groups = kv.layout.v_format.group > 0 ? channels / kv.layout.v_format.group : 1;
-  TileRun run{ctx, kv, tile, work, group, rows, channels, position0, length, (length + kP - 1) / kP * kP, groups};
-  const float softmax_scale = 1.0f / std::sqrt(float(channels));
-  const int64_t row0 = tile.sequence->first + tile.token0, column0 = tile.kv_head * group * channels;
-  float* rotated = Work::sized(work.q, rows * channels);
-  for (int64_t r = 0; r < rows; ++r) {
-    const float* in = q.data.row<const float>(row0 + r / group) + column0 + r % group * channels;
-    for (int64_t c = 0; c < channels; ++c) rotated[r * channels + c] = in[c] * softmax_scale;
-  }
-  Work::sized(work.scores, rows * run.stride);
-  Work::sized(work.total, rows);
+  const int64_t v_groups = kv.layout.v_format.group > 0 ? channels / kv.layout.v_format.group : 1;
+  const cpu::AttentionSimd& simd = ctx.isa == Isa::avx512 ? cpu::kAttentionAvx512
+                                   : ctx.isa == Isa::avx2 ? cpu::kAttentionAvx2
+                                                          : cpu::kAttentionBaseline;
+  TileRun run{simd, kv, tile, work, group, rows, channels, position0, length, (length + kP - 1) / kP * kP, v_groups};
+  run.take_queries(q);
+  float* scores = Work::sized(work.scores, rows * run.stride);
+  float* total = Work::sized(work.total, rows);
   for (int64_t page = 0; page < run.pages(); ++page) run.score_page(page);
-  run.softmax();
-  std::fill_n(Work::sized(work.acc, rows * channels), rows * channels, 0.0f);
-  std::fill_n(Work::sized(work.offsets, rows * groups), rows * groups, 0.0f);
-  for (int64_t page = 0; page < run.pages(); ++page) run.add_values(page);
   for (int64_t r = 0; r < rows; ++r) {
-    float* to = out.data.row<float>(row0 + r / group) + column0 + r % group * channels;
-    for (int64_t c = 0; c < channels; ++c) {
-      const float offset = work.offsets[size_t(r * groups + c / (channels / groups))];
-      to[c] = (work.acc[size_t(r * channels + c)] + offset) / work.total[size_t(r)];
-    }
+    total[r] = simd.softmax(scores + r * run.stride, position0 + r / group + 1, whole_lanes(length));
   }
+  std::fill_n(Work::sized(work.acc, rows * channels), rows * channels, 0.0f);
+  std::fill_n(Work::sized(work.offsets, rows * v_groups * 16), rows * v_groups * 16, 0.0f);
+  for (int64_t page = 0; page < run.pages(); ++page) run.add_values(page);
+  run.give(out);
 }
 
 // Tiles never cross a page: all their queries then read the same page as f16.
@@ -215,7 +194,7 @@ std::vector<Tile> plan_tiles(const Batch& batch, int64_t kv_heads) {
     const BatchSequence& s = batch.sequences[i];
     for (int64_t t = 0; t < s.count;) {
       const int64_t position = s.position + t;
-      const int64_t widest = position > 16384 ? 4 : 16;  // scores of a tile stay within a few MB
+      const int64_t widest = position > 16384 ? 4 : kTileTokens;  // scores of a tile stay within a few MB
       const int64_t n = std::min({widest, s.count - t, kP - position % kP});
       for (int64_t h = 0; h < kv_heads; ++h) tiles.push_back({&s, int64_t(i), h, t, n});
       t += n;
@@ -231,11 +210,11 @@ void attention(const Context& ctx, const Tensor& q, const KvView& kv, const Batc
   check(q.codec == id<F32> && out.codec == id<F32> && q.rows == batch.size() && out.rows == q.rows &&
             q.cols == heads * channels && out.cols == q.cols,
         "attention: q {} and out {} are not f32 ({}, {} heads of {})", describe(q), describe(out), batch.size(), heads, channels);
-  check(heads % kv.kv_heads == 0 && heads / kv.kv_heads <= 32, "attention: {} heads cannot share {} kv heads", heads, kv.kv_heads);
+  check(heads % kv.kv_heads == 0 && heads / kv.kv_heads <= kMaxGroup, "attention: {} heads cannot share {} kv heads", heads, kv.kv_heads);
   const CodecInfo& k = info(kv.layout.k_format.codec);
   const CodecInfo& v = info(kv.layout.v_format.codec);
-  check(k.linear && v.linear && kv.layout.v_format.group != 1 && channels <= 512,
-        "attention: keys {} and values {} (heads of {}) have no reader; linear codecs with values per token do", k.name, v.name,
+  check(k.linear && v.linear && kv.layout.v_format.group % 16 == 0 && channels <= 512,
+        "attention: keys {} and values {} (heads of {}) have no reader; linear codecs with values per token, in groups of a multiple of 16, do", k.name, v.name,
         channels);
   const std::vector<Tile> tiles = plan_tiles(batch, kv.kv_heads);
   ctx.parallel_for(int64_t(tiles.size()), 1, [&](int64_t begin, int64_t end) {

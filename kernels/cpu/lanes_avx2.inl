@@ -95,3 +95,16 @@ template <bool Small>
 QUIRE_INLINE Ints dot(Ints acc, Chunk w, Codes x) {
   return {dot<Small>(acc.a, w.a, x), dot<Small>(acc.b, w.b, x)};
 }
+QUIRE_INLINE Ints bits(Ints x, int shift, int mask) {
+  const __m128i by = _mm_cvtsi32_si128(shift);
+  const __m256i keep = _mm256_set1_epi32(mask);
+  return {_mm256_and_si256(_mm256_srl_epi32(x.a, by), keep), _mm256_and_si256(_mm256_srl_epi32(x.b, by), keep)};
+}
+// Magnitude bits moved under f32's exponent, then rescaled by 2^120: exact, subnormals included.
+QUIRE_INLINE __m256 e4m3_to_floats(__m256i x) {
+  const __m256i sign = _mm256_slli_epi32(_mm256_and_si256(x, _mm256_set1_epi32(0x80)), 24);
+  const __m256i magnitude = _mm256_slli_epi32(_mm256_and_si256(x, _mm256_set1_epi32(0x7f)), 20);
+  const __m256 value = _mm256_mul_ps(_mm256_castsi256_ps(magnitude), _mm256_set1_ps(0x1p120f));
+  return _mm256_castsi256_ps(_mm256_or_si256(_mm256_castps_si256(value), sign));
+}
+QUIRE_INLINE Floats e4m3_to_floats(Ints x) { return {e4m3_to_floats(x.a), e4m3_to_floats(x.b)}; }

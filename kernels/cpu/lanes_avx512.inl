@@ -54,3 +54,13 @@ template <bool Small>
 QUIRE_INLINE Ints dot(Ints acc, Chunk w, Codes x) {
   return {_mm512_dpbusd_epi32(acc.v, w.v, x.v)};
 }
+QUIRE_INLINE Ints bits(Ints x, int shift, int mask) {
+  return {_mm512_and_si512(_mm512_srl_epi32(x.v, _mm_cvtsi32_si128(shift)), _mm512_set1_epi32(mask))};
+}
+// Magnitude bits moved under f32's exponent, then rescaled by 2^120: exact, subnormals included.
+QUIRE_INLINE Floats e4m3_to_floats(Ints x) {
+  const __m512i sign = _mm512_slli_epi32(_mm512_and_si512(x.v, _mm512_set1_epi32(0x80)), 24);
+  const __m512i magnitude = _mm512_slli_epi32(_mm512_and_si512(x.v, _mm512_set1_epi32(0x7f)), 20);
+  const __m512 value = _mm512_mul_ps(_mm512_castsi512_ps(magnitude), _mm512_set1_ps(0x1p120f));
+  return {_mm512_castsi512_ps(_mm512_or_si512(_mm512_castps_si512(value), sign))};
+}

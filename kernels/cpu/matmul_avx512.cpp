@@ -11,6 +11,7 @@ namespace {
 // After the lanes that they are written in.
 #include "kernels/cpu/float_block.inl"
 #include "kernels/cpu/int_block.inl"
+#include "kernels/cpu/panel_decode.inl"
 }  // namespace
 }  // namespace avx512
 }  // namespace quire::cpu
