@@ -1,0 +1,330 @@
+// Attention over the paged cache: bit for bit the written order of attention.h, and within a derived bound the dense
+// softmax.
+#include "kernels/attention.h"
+
+#include <gtest/gtest.h>
+
+#include "kernels/math.h"
+#include "tests/expect_error.h"
+#include "tests/kv_steps.h"
+
+namespace quire {
+namespace {
+
+// One token's keys or values of one head: value[c] = scale * code[c] + offset, with one scale or several.
+struct Seen {
+  std::vector<float> code, scale, offset;
+};
+
+Seen seen_in(const Tensor& part, int64_t row) {
+  Seen s;
+  s.code.resize(size_t(part.cols));
+  info(part.codec).values(part, row, 0, part.cols, s.code.data());
+  for (int64_t g = 0; g < part.groups(); ++g) {
+    const AffineParams a = info(part.codec).affine(part, row, g);
+    s.scale.push_back(a.scale);
+    s.offset.push_back(a.offset);
+  }
+  return s;
+}
+
+Seen half_floats(const float* x, int64_t n) {
+  Seen s{{}, {1.0f}, {0.0f}};
+  for (int64_t c = 0; c < n; ++c) s.code.push_back(f16_to_f32(f32_to_f16(x[c])));
+  return s;
+}
+
+// What each token of a sequence looks like from its own page and from later ones.
+struct History {
+  std::vector<Seen> own, later;
+  const Seen& from(int64_t token, int64_t query) const {
+    return (token / kPageTokens == query / kPageTokens ? own : later)[size_t(token)];
+  }
+};
+
+History history(const KvView& view, const KvShape& shape, const KvSequence& s, int32_t slot, int64_t head, bool keys) {
+  History h;
+  for (int64_t i = 0; i < s.length(); ++i) {
+    std::byte* block = view.block(slot, i / kPageTokens, head);
+    const Tensor part =
+        keys ? kv_keys(block, view.layout, &view.k_scale) : kv_values(block, view.layout, &view.v_scale);
+    const std::vector<float>& raw = keys ? s.k : s.v;
+    h.later.push_back(seen_in(part, i % kPageTokens));
+    h.own.push_back(view.layout.sealed()
+                        ? half_floats(raw.data() + (i * shape.kv_heads + head) * shape.channels, shape.channels)
+                        : h.later.back());
+  }
+  return h;
+}
+
+float score(const std::vector<float>& q, const Seen& k) {
+  const size_t channels = q.size(), groups = k.scale.size();
+  if (groups == channels) {
+    float bias = 0.0f, s = 0.0f;
+    for (size_t c = 0; c < channels; ++c) bias = std::fma(q[c], k.offset[c], bias);
+    for (size_t c = 0; c < channels; ++c) s = std::fma(q[c] * k.scale[c], k.code[c], s);
+    return s + bias;
+  }
+  float s = 0.0f;
+  for (size_t g = 0; g < groups; ++g) {
+    float qsum = 0.0f, chain = 0.0f;
+    for (size_t c = g * channels / groups; c < (g + 1) * channels / groups; ++c) {
+      qsum += q[c];
+      chain = std::fma(q[c], k.code[c], chain);
+    }
+    const float term = std::fma(k.offset[g], qsum, k.scale[g] * chain);
+    s = g == 0 ? term : s + term;
+  }
+  return s;
+}
+
+// attention.h's order, for the query of one head at `position`.
+std::vector<float> written_order(const std::vector<float>& q, const History& k, const History& v, int64_t position) {
+  const size_t channels = q.size();
+  std::vector<float> p;
+  for (int64_t i = 0; i <= position; ++i) p.push_back(score(q, k.from(i, position)));
+  const float peak = *std::max_element(p.begin(), p.end());
+  float lane[16] = {};
+  for (size_t i = 0; i < p.size(); ++i) {
+    p[i] = exp_f32(p[i] - peak);
+    lane[i % 16] += p[i];
+  }
+  for (int width = 8; width > 0; width /= 2) {
+    for (int l = 0; l < width; ++l) lane[l] += lane[l + width];
+  }
+  std::vector<float> out;
+  for (size_t c = 0; c < channels; ++c) {
+    float sum = 0.0f, offsets = 0.0f;
+    for (int64_t i = 0; i <= position; ++i) {
+      const Seen& s = v.from(i, position);
+      const size_t g = c * s.scale.size() / channels;
+      sum = std::fma(p[size_t(i)] * s.scale[g], s.code[c], sum);
+      offsets = std::fma(p[size_t(i)], s.offset[g], offsets);
+    }
+    out.push_back((sum + offsets) / lane[0]);
+  }
+  return out;
+}
+
+// The dense softmax over decoded keys and values in double; how far f32 may be from it.
+void expect_near_dense(const float* query, const std::vector<float>& got, const History& k, const History& v,
+                       int64_t position) {
+  const size_t channels = got.size(), n = size_t(position) + 1;
+  constexpr double kUnit = 0x1.0p-24;
+  std::vector<double> s(n);
+  double peak = -1e300, widest = 0.0;
+  for (size_t i = 0; i < n; ++i) {
+    const Seen& t = k.from(int64_t(i), position);
+    double magnitude = 0.0;
+    for (size_t c = 0; c < channels; ++c) {
+      const size_t g = c * t.scale.size() / channels;
+      const double q = double(query[c]) / std::sqrt(double(channels)), scaled = double(t.scale[g]) * double(t.code[c]);
+      s[i] += q * (scaled + double(t.offset[g]));
+      magnitude += std::fabs(q) * (std::fabs(scaled) + std::fabs(double(t.offset[g])));
+    }
+    widest = std::max(widest, magnitude);
+    peak = std::max(peak, s[i]);
+  }
+  double total = 0.0;
+  for (double& x : s) total += x = std::exp(x - peak);
+  // A score is at most C products, C sums of q, one term a group (at most C) and six roundings away; exp adds 2^-22;
+  // both the weights and their total carry this. The chains over tokens round once a token, the total once in 16.
+  const double exponent = double(3 * channels + 6) * kUnit * widest + 0x1.0p-22;
+  const double relative = std::expm1(2.0 * exponent) + (double(n) * 17.0 / 16.0 + 10.0) * kUnit;
+  for (size_t c = 0; c < channels; ++c) {
+    double exact = 0.0, magnitude = 0.0;
+    for (size_t i = 0; i < n; ++i) {
+      const Seen& t = v.from(int64_t(i), position);
+      const size_t g = c * t.scale.size() / channels;
+      const double scaled = double(t.scale[g]) * double(t.code[c]), offset = t.offset[g];
+      exact += s[i] / total * (scaled + offset);
+      magnitude += s[i] / total * (std::fabs(scaled) + std::fabs(offset));
+    }
+    ASSERT_NEAR(double(got[c]), exact, relative * magnitude) << "channel " << c << ", position " << position;
+  }
+}
+
+struct Recorded {  // the outputs of one sequence, token by token
+  std::vector<float> out;
+};
+
+class Attention : public testing::TestWithParam<const char*> {
+ protected:
+  Machines machines_;
+
+  // Runs sequences through one cache in ragged steps, a different machine each, and returns every output.
+  std::vector<Recorded> run(Rng& rng, const KvShape& s, KvCache& cache, const std::vector<int32_t>& slots,
+                            const std::vector<KvSequence>& sequences) {
+    std::vector<Recorded> recorded(sequences.size());
+    const std::vector<Context> all = machines_.all();
+    for (size_t round = rng() % all.size();; ++round) {
+      std::vector<KvPiece> pieces;
+      std::vector<size_t> whose;
+      for (size_t i = 0; i < sequences.size(); ++i) {
+        const int64_t left = sequences[i].length() - cache.length(slots[i]);
+        if (left == 0 || rng() % 8 == 0) continue;
+        pieces.push_back({slots[i], &sequences[i], std::min(left, rng() % 4 == 0 ? 1 : between(rng, 2, 60))});
+        whose.push_back(i);
+      }
+      if (pieces.empty()) {
+        bool done = true;
+        for (size_t i = 0; i < sequences.size(); ++i) done &= cache.length(slots[i]) == sequences[i].length();
+        if (done) return recorded;
+        continue;
+      }
+      // Unoptimised builds take seconds for long steps on the scalar path.
+      int64_t tokens = 0;
+      for (const KvPiece& p : pieces) tokens += p.count;
+      const size_t machine =
+          tokens > 20 && all[round % all.size()].isa == Isa::baseline ? all.size() - 1 : round % all.size();
+      const std::vector<float> out = kv_step(all[machine], s, cache, pieces);
+      const float* from = out.data();
+      for (size_t i = 0; i < pieces.size(); ++i) {
+        std::vector<float>& to = recorded[whose[i]].out;
+        to.insert(to.end(), from, from + pieces[i].count * s.heads * s.channels);
+        from += pieces[i].count * s.heads * s.channels;
+      }
+    }
+  }
+
+  void compare(Rng& rng, const KvShape& s, KvCache& cache, int32_t slot, const KvSequence& sequence,
+               const Recorded& got) {
+    const int64_t head = between(rng, 0, s.heads - 1), kv_head = head / (s.heads / s.kv_heads);
+    const KvView view = cache.view(0);
+    const History k = history(view, s, sequence, slot, kv_head, true),
+                  v = history(view, s, sequence, slot, kv_head, false);
+    for (int i = 0; i < 8; ++i) {
+      const int64_t position = i == 0 ? sequence.length() - 1 : between(rng, 0, sequence.length() - 1);
+      const size_t at = size_t((position * s.heads + head) * s.channels);
+      const float* query = sequence.q.data() + at;
+      std::vector<float> q(query, query + s.channels);
+      for (float& x : q) x *= 1.0f / std::sqrt(float(s.channels));
+      const std::vector<float> out(got.out.begin() + long(at), got.out.begin() + long(at) + s.channels);
+      ASSERT_EQ(first_difference(out, written_order(q, k, v, position)), "")
+          << "position " << position << ", head " << head << " of " << s.heads << ", " << s.channels << " channels";
+      expect_near_dense(query, out, k, v, position);
+    }
+  }
+};
+
+TEST_P(Attention, WrittenOrder) {
+  Rng rng(7);
+  for (const int64_t channels : {16, 64, 96, 128}) {
+    if (std::string(GetParam()) == "kv2" && channels == 16) continue;  // no group of 32
+    for (const int64_t group : {1, 3, 4}) {
+      const KvShape s{2 * group, 2, channels};
+      KvCache cache(kv_config(s, GetParam(), 12, 3, 200));
+      std::vector<KvSequence> sequences;
+      std::vector<int32_t> slots;
+      for (const int64_t length :
+           {between(rng, 1, 30), between(rng, 60, 70), between(rng, 71, channels * group > 64 ? 90 : 200)}) {
+        sequences.push_back(random_sequence(rng, s, length));
+        slots.push_back(cache.open());
+      }
+      const std::vector<Recorded> got = run(rng, s, cache, slots, sequences);
+      for (size_t i = 0; i < sequences.size(); ++i) {
+        ASSERT_NO_FATAL_FAILURE(compare(rng, s, cache, slots[i], sequences[i], got[i]));
+      }
+    }
+  }
+}
+
+TEST_P(Attention, WholeChunkedAndTokenByTokenAreEqual) {
+  Rng rng(8);
+  const KvShape s{3, 1, 64, 2};
+  const KvSequence sequence = random_sequence(rng, s, 140);
+  std::vector<float> expected;
+  for (const int64_t chunk : {0, 1, 64, 37, 100}) {
+    KvCache cache(kv_config(s, GetParam(), 3, 1, 192));
+    const std::vector<float> out = kv_run(machines_.context(), s, cache, cache.open(), sequence, chunk);
+    if (expected.empty()) expected = out;
+    EXPECT_EQ(first_difference(out, expected), "") << "in chunks of " << chunk;
+  }
+}
+
+TEST_P(Attention, MachinesAreEqual) {
+  Rng rng(9);
+  const KvShape s{3, 1, 96};
+  const KvSequence sequence = random_sequence(rng, s, 69);
+  std::vector<float> expected;
+  for (const Context& ctx : machines_.all()) {
+    KvCache cache(kv_config(s, GetParam(), 2, 1, 128));
+    const std::vector<float> out = kv_run(ctx, s, cache, cache.open(), sequence);
+    if (expected.empty()) expected = out;
+    EXPECT_EQ(first_difference(out, expected), "") << to_string(ctx.isa) << ", " << ctx.pool->threads() << " threads";
+  }
+}
+
+// Pages are an address, nothing more: a cache whose pages lie in any order and hold other sequences between gives the
+// same.
+TEST_P(Attention, PagedEqualsDense) {
+  Rng rng(10);
+  const KvShape s{3, 3, 64};
+  const KvSequence sequence = random_sequence(rng, s, 200), other = random_sequence(rng, s, 130);
+  KvCache dense(kv_config(s, GetParam(), 4, 1, 256));
+  const std::vector<float> expected = kv_run(machines_.context(), s, dense, dense.open(), sequence);
+  KvCache paged(kv_config(s, GetParam(), 7, 2, 256));
+  const int32_t before = paged.open(), slot = paged.open();
+  for (int64_t n = 0; n < 130; n += 26) {
+    kv_run(machines_.context(), s, paged, before, other, 0, n + 26);
+    if (n == 52) kv_run(machines_.context(), s, paged, slot, sequence, 0, 1);
+  }
+  std::vector<float> out = kv_run(machines_.context(), s, paged, slot, sequence, 50);
+  out.insert(out.begin(), expected.begin(), expected.begin() + s.heads * s.channels);
+  EXPECT_EQ(first_difference(out, expected), "");
+  const KvView view = paged.view(0);
+  EXPECT_NE(view.page_table[slot * view.max_pages + 1], view.page_table[slot * view.max_pages] + 1)
+      << "pages were in order";
+}
+
+// Scores far apart and huge values stay finite and keep the largest.
+TEST_P(Attention, ExtremeScores) {
+  Rng rng(11);
+  const KvShape s{2, 1, 64};
+  KvSequence sequence = random_sequence(rng, s, 70);
+  for (float& x : sequence.q) x *= 3000.0f;
+  for (float& x : sequence.k) x *= 1000.0f;
+  for (float& x : sequence.v) x *= 30000.0f;
+  KvCache cache(kv_config(s, GetParam(), 2, 1, 128));
+  const std::vector<float> out = kv_run(machines_.context(), s, cache, cache.open(), sequence);
+  for (const float x : out) ASSERT_TRUE(std::isfinite(x) && std::fabs(x) <= 65504.0f * 1.5f) << x;
+}
+
+INSTANTIATE_TEST_SUITE_P(Caches, Attention, testing::ValuesIn(kCacheWords),
+                         [](const auto& i) { return std::string(i.param); });
+
+// Sealed kinds keep what a sequence reads from its own page in f16: below one page they are the f16 cache (K10).
+TEST(AttentionSealed, ShorterThanAPageEqualsHalfFloats) {
+  Rng rng(12);
+  Machines machines;
+  const KvShape s{4, 2, 64, 2};
+  const KvSequence sequence = random_sequence(rng, s, 64);
+  KvCache half(kv_config(s, "kvf16", 1, 1, 64));
+  const std::vector<float> expected = kv_run(machines.context(), s, half, half.open(), sequence);
+  for (const char* word : {"kv4", "kv2"}) {
+    for (const int64_t chunk : {0, 1, 40}) {
+      KvCache cache(kv_config(s, word, 1, 1, 64));
+      EXPECT_EQ(first_difference(kv_run(machines.context(), s, cache, cache.open(), sequence, chunk), expected), "")
+          << word;
+    }
+  }
+}
+
+TEST(AttentionRefusals, ShapesAndHeads) {
+  Machines machines;
+  const KvShape s{4, 2, 16};
+  KvCache cache(kv_config(s, "kv8", 1, 1, 64));
+  std::vector<float> x(64), y(64);
+  const Batch none;
+  const KvView view = cache.view(0);
+  const auto refused = [&](int64_t heads, int64_t cols, std::initializer_list<std::string> parts) {
+    expect_error([&] { attention(machines.context(), f32_view(x, 0, cols), view, none, heads, f32_view(y, 0, cols)); },
+                 parts);
+  };
+  refused(3, 48, {"attention", "3 heads", "2 kv heads"});
+  refused(4, 48, {"attention", "4 heads of 16"});
+  attention(machines.context(), f32_view(x, 0, 64), view, none, 4, f32_view(y, 0, 64));  // nothing to do is no error
+}
+
+}  // namespace
+}  // namespace quire
