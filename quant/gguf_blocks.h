@@ -46,14 +46,14 @@ struct GgufBlock {
       i += m;
     }
   }
-  // Round-to-nearest on the block's grid, scale and minimum rounded to f16 first. A ragged last block is padded with
-  // zeros.
+  // Round-to-nearest on the block's grid, scale and minimum rounded to f16 first. A short last block is filled up with its
+  // first value, which leaves its range as it is.
   QUIRE_HD static void encode(const Tensor& t, int64_t r0, int64_t n, const float* src, int64_t ld,
                               ScaleSource source) {
     for (int64_t i = 0; i < n; ++i) {
       for (int64_t g = 0; g < (t.cols + 31) / 32; ++g) {
         float x[32];
-        for (int64_t j = 0; j < 32; ++j) x[j] = g * 32 + j < t.cols ? finite(src[i * ld + g * 32 + j], 65504.0f) : 0.0f;
+        for (int64_t j = 0; j < 32; ++j) x[j] = g * 32 + j < t.cols ? finite(src[i * ld + g * 32 + j], 65504.0f) : x[0];
         encode_block(t.data.row<uint8_t>(r0 + i) + g * kBytes, x, source);
       }
     }

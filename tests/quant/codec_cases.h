@@ -1,5 +1,6 @@
 // What the codec tests share: every codec of the list, in every shape it allows, in memory with guards.
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
