@@ -44,12 +44,12 @@ KvCache::KvCache(const KvCacheConfig& config)
     : config_(config),
       layout_(kv_layout(config.scheme.k, config.scheme.v, config.head_dim)),
       open_layout_(kv_layout({}, {}, config.head_dim)),
+      pool_(size_t(config.pages * page_bytes(config))),
+      stage_(size_t(stage_bytes(config))),
       pages_(config.pages),
       slots_(size_t(config.slots)),
       page_table_(size_t(config.slots * pages_for(config.max_tokens)), 0),
-      max_pages_(pages_for(config.max_tokens)),
-      pool_(size_t(config.pages * page_bytes(config))),
-      stage_(size_t(stage_bytes(config))) {}
+      max_pages_(pages_for(config.max_tokens)) {}
 
 int32_t KvCache::open(std::span<const int32_t> tokens) {
   const auto it = std::find_if(slots_.begin(), slots_.end(), [](const Slot& s) { return !s.used; });
@@ -95,33 +95,36 @@ void KvCache::close(int32_t slot) {
 
 int64_t KvCache::pages_needed(int32_t slot, int64_t tokens) const {
   const Slot& s = slots_[size_t(slot)];
-  return pages_for(s.length + tokens) - int64_t(s.pages.size());
+  if (tokens <= 0) return 0;
+  const int64_t held = int64_t(s.pages.size()), end = pages_for(s.length + tokens);
+  int64_t needed = std::max<int64_t>(0, end - held);
+  for (int64_t i = s.length / kPageTokens; i < std::min(held, end); ++i) needed += pages_.references(s.pages[size_t(i)]) > 1;
+  return needed;
 }
 
 bool KvCache::reserve(int32_t slot, int64_t tokens) {
   Slot& s = slots_[size_t(slot)];
   check(s.length + tokens <= config_.max_tokens, "kv cache: {} tokens do not fit a sequence of at most {}", s.length + tokens,
         config_.max_tokens);
-  const int64_t needed = pages_needed(slot, tokens);
-  if (needed > pages_.available()) return false;
-  for (int64_t i = s.length / kPageTokens; i < int64_t(s.pages.size()); ++i) {
-    if (!writable(slot, i)) return false;
-  }
-  if (needed > pages_.available()) return false;
-  for (int64_t i = 0; i < needed; ++i) {
-    const int32_t page = pages_.allocate();
-    page_table_[size_t(slot * max_pages_ + int64_t(s.pages.size()))] = page;
-    s.pages.push_back(page);
+  if (tokens <= 0) return true;
+  if (pages_needed(slot, tokens) > pages_.available()) return false;
+  const int64_t end = pages_for(s.length + tokens);
+  for (int64_t i = s.length / kPageTokens; i < end; ++i) {
+    if (i < int64_t(s.pages.size())) {
+      make_writable(slot, i);
+    } else {
+      s.pages.push_back(pages_.allocate());
+      page_table_[size_t(slot * max_pages_ + i)] = s.pages.back();
+    }
   }
   return true;
 }
 
-bool KvCache::writable(int32_t slot, int64_t page_index) {
+void KvCache::make_writable(int32_t slot, int64_t page_index) {
   Slot& s = slots_[size_t(slot)];
   const int32_t old = s.pages[size_t(page_index)];
-  if (pages_.references(old) == 1) return true;
+  if (pages_.references(old) == 1) return;
   const int32_t page = pages_.allocate();
-  if (page < 0) return false;
   const int64_t block = config_.kv_heads * layout_.bytes;
   for (int64_t layer = 0; layer < config_.layers; ++layer) {
     std::byte* pool = pool_.data() + layer * config_.pages * block;
@@ -130,7 +133,6 @@ bool KvCache::writable(int32_t slot, int64_t page_index) {
   pages_.release(old);
   s.pages[size_t(page_index)] = page;
   page_table_[size_t(slot * max_pages_ + page_index)] = page;
-  return true;
 }
 
 std::byte* KvCache::stage(int64_t layer, int64_t slot, int64_t head) {
@@ -146,6 +148,10 @@ void KvCache::begin_step(const Batch& batch) {
           slot.length, s.position);
     check(pages_for(s.position + s.count) <= int64_t(slot.pages.size()), "kv cache: slot {} has no page for token {}", s.slot,
           s.position + s.count - 1);
+    for (int64_t i = s.position / kPageTokens; i < pages_for(s.position + s.count); ++i) {
+      check(pages_.references(slot.pages[size_t(i)]) == 1, "kv cache: slot {} shares the page it would write; reserve comes after fork",
+            s.slot);
+    }
     open_first_.push_back(pages);
     pages += pages_for(s.position + s.count) - s.position / kPageTokens;
   }

@@ -29,13 +29,13 @@ class KvCache {
   // A new sequence. `tokens`: its prompt; whole pages already cached are shared, so its length may start above zero, but always
   // below tokens.size(). -1 if every slot is taken.
   int32_t open(std::span<const int32_t> tokens = {});
-  int32_t fork(int32_t slot);  // a sequence with the same contents; -1 if no slot or, for an open page, no page is left
+  int32_t fork(int32_t slot);  // a sequence with the same contents; -1 if every slot is taken. Shares pages until one is written
   void close(int32_t slot);    // full pages whose tokens are known are kept for reuse
 
   int64_t length(int32_t slot) const { return slots_[size_t(slot)].length; }
-  // Pages for `tokens` more tokens; false, with nothing changed, if there are not enough.
+  // Pages of its own for `tokens` more tokens; false, with nothing changed, if there are not enough.
   bool reserve(int32_t slot, int64_t tokens);
-  int64_t pages_needed(int32_t slot, int64_t tokens) const;
+  int64_t pages_needed(int32_t slot, int64_t tokens) const;  // new ones, and copies of shared ones it would write
 
   // One step: begin, then append for each layer (k, v (T, kv_heads * C) f32, k rotated), then end, which makes the tokens part
   // of their sequences and publishes full pages.
@@ -56,18 +56,18 @@ class KvCache {
     std::vector<int32_t> tokens;  // of the open page
     std::vector<uint64_t> keys;   // of the full pages, in order
   };
-  bool writable(int32_t slot, int64_t page_index);  // copy on write; false if no page is left
+  void make_writable(int32_t slot, int64_t page_index);  // copy on write
   std::byte* stage(int64_t layer, int64_t slot, int64_t head);
   void append_rows(const Context& ctx, int64_t layer, const Batch& batch, const Tensor& k, const Tensor& v);
   void append_open(const Context& ctx, int64_t layer, const Batch& batch, const Tensor& k, const Tensor& v);
 
   KvCacheConfig config_;
   KvLayout layout_, open_layout_;
+  HostBuffer pool_, stage_, open_;  // open_: the f16 pages of this step (one layer at a time)
   Pages pages_;
   std::vector<Slot> slots_;
   std::vector<int32_t> page_table_;  // (slots, max_pages)
   int64_t max_pages_;
-  HostBuffer pool_, stage_, open_;   // open_: the f16 pages of this step (one layer at a time)
   std::vector<int64_t> open_first_;  // (sequences of the batch)
 };
 
