@@ -18,8 +18,8 @@ class ChatTemplate {
   ~ChatTemplate();
   ChatTemplate(ChatTemplate&&) noexcept;
 
-  // The conversation as the model wants it, ready for Tokenizer::encode(text, parse_special = true). Error if the template calls
-  // raise_exception (its text: for instance that roles must alternate) or fails.
+  // The conversation as the model wants it, ready for Tokenizer::encode(text, parse_special = true). Error if the
+  // template calls raise_exception (its text: for instance that roles must alternate) or fails.
   std::string render(const std::vector<Message>& messages, const std::string& bos_token, const std::string& eos_token,
                      bool add_generation_prompt) const;
 
