@@ -49,9 +49,14 @@ PackedWeight concatenate(const std::vector<Tensor>& parts, const MatmulProblem& 
   w.problem = problem;
   w.data = HostBuffer(size_t(storage_bytes(problem.w, problem.n, problem.k)));
   w.rows = place_tensor(w.data.data(), problem.w, problem.n, problem.k);
-  const RowBytes bytes = info(problem.w.codec).row_bytes(problem.k, w.rows.groups());
+  const CodecInfo& codec = info(problem.w.codec);
+  const RowBytes bytes = codec.row_bytes(problem.k, w.rows.groups());
+  const size_t table = size_t(codec.table_bytes * (codec.table_shared ? 1 : problem.k));
+  if (table > 0) std::memcpy(w.rows.table.ptr, parts[0].table.ptr, table);
   int64_t n = 0;
   for (const Tensor& part : parts) {
+    check(table == 0 || std::memcmp(part.table.ptr, w.rows.table.ptr, table) == 0,
+          "pack_weight: parts in {} have codebooks of their own; pack them apart", codec.name);
     for (int64_t r = 0; r < part.rows; ++r, ++n) {
       const auto copy = [&](const Plane& to, const Plane& from, int64_t size) {
         if (size > 0) std::memcpy(to.row<std::byte>(n), from.row<const std::byte>(r), size_t(size));

@@ -14,31 +14,64 @@ QUIRE_INLINE const std::byte* second_of(const IntPanels& s, const std::byte* pan
   return panel + s.meta_at + group * s.group_bytes + s.second_at();
 }
 
+// What turns the fields of a group into values.
+struct Decode {
+  Meta meta;
+  Ints step, zero;
+};
+QUIRE_INLINE Decode load_decode(const IntPanels& s, const std::byte* panel, int64_t group) {
+  Decode d{load_meta(s, panel, group), all(1), all(-s.bias)};
+  if (s.second == Second::bias) return d;
+  d.step = load_u8(second_of(s, panel, group));
+  if (s.second == Second::zero) return {d.meta, all(1), sub(zero_ints(), d.step)};
+  d.zero = load_s8(second_of(s, panel, group) + kPanel);
+  return d;
+}
+
+// Four columns of every row, each field in a byte: quad q of the sub whose codes (and upper bits) begin there.
+QUIRE_INLINE Chunk load_quad(const IntPanels& s, const std::byte* codes, const std::byte* upper, int64_t q) {
+  if (s.chunk == 4) return load_chunk(codes + q * 64);
+  const Chunk raw = load_chunk(codes + q / 2 * 64), lower = q % 2 ? high_nibbles(raw) : low_nibbles(raw);
+  return s.upper_at ? add_upper(lower, load_chunk(upper + q / 4 * 64), int(q % 4)) : lower;
+}
+
+template <int J>
+QUIRE_INLINE void decode_column(const IntPanels& s, const Decode& d, Chunk quad, float* out) {
+  Ints code = field<J>(quad);
+  Floats value;
+  if (s.small.bits) {
+    value = small_float(code, s.small);
+  } else {
+    if (s.second == Second::steps) code = mul(code, d.step);
+    value = to_floats(add(code, d.zero));
+  }
+  value = mul(d.meta.scale, value);
+  store(out + J * kPanel, s.offset ? add(value, d.meta.offset) : value);
+}
+
 // Columns [k0, k1) of a panel as f32, with the codec's own arithmetic. k0 lies on a chunk of its sub.
-void decode_codes(const IntPanels& s, const std::byte* panel, int64_t k0, int64_t k1, float* out) {
-  int64_t k = k0;
-  while (k < k1) {
-    const int64_t i = k / s.sub, end = s.sub_end(i) < k1 ? s.sub_end(i) : k1, group = i / s.subs_per_group;
-    const Meta meta = load_meta(s, panel, group);
-    Ints step = all(1), zero = all(-s.bias);
-    if (s.second == Second::zero) zero = sub(zero_ints(), load_u8(second_of(s, panel, group)));
-    if (s.second == Second::steps) {
-      step = load_u8(second_of(s, panel, group));
-      zero = load_s8(second_of(s, panel, group) + kPanel);
+void decode_codes(const IntPanels& shape, const std::byte* panel, int64_t k0, int64_t k1, float* out) {
+  const IntPanels s = shape;  // a copy that the stores below cannot change
+  for (int64_t k = k0; k < k1;) {
+    const int64_t i = k / s.sub, end = s.sub_end(i) < k1 ? s.sub_end(i) : k1;
+    const Decode d = load_decode(s, panel, i / s.subs_per_group);
+    const std::byte* codes = panel + i * s.sub_chunks() * 64;
+    const std::byte* upper = panel + s.upper_at + i * s.upper_chunks(s.sub_chunks()) * 64;
+    int64_t q = (k - i * s.sub) / 4;
+    for (; k + 4 <= end; k += 4, ++q, out += 4 * kPanel) {
+      const Chunk quad = load_quad(s, codes, upper, q);
+      decode_column<0>(s, d, quad, out);
+      decode_column<1>(s, d, quad, out);
+      decode_column<2>(s, d, quad, out);
+      decode_column<3>(s, d, quad, out);
     }
-    const std::byte* at = panel + (i * s.sub_chunks() + (k - i * s.sub) / s.chunk) * 64;
-    for (; k < end; at += 64) {
-      const Chunk raw = load_chunk(at);
-      for (int h = 0; h < s.chunk / 4; ++h) {
-        const Chunk fields = s.chunk == 4 ? raw : h == 0 ? low_nibbles(raw) : high_nibbles(raw);
-        for (int j = 0; j < 4 && k < end; ++j, ++k, out += kPanel) {
-          Ints code = field(fields, j);
-          if (s.second == Second::steps) code = mul(code, step);
-          const Floats value = mul(meta.scale, to_floats(add(code, zero)));
-          store(out, s.offset ? add(value, meta.offset) : value);
-        }
-      }
-    }
+    if (k == end) continue;
+    const Chunk quad = load_quad(s, codes, upper, q);
+    decode_column<0>(s, d, quad, out);
+    if (end - k > 1) decode_column<1>(s, d, quad, out);
+    if (end - k > 2) decode_column<2>(s, d, quad, out);
+    out += (end - k) * kPanel;
+    k = end;
   }
 }
 

@@ -39,6 +39,18 @@ struct Field<GgufBlock<Bits, HasMin>> {
   static void second(const Tensor&, int64_t, int64_t, std::byte*) {}
 };
 
+template <int E, int M, int Bias, uint32_t kMax>
+struct Field<ScaledFloat<MiniFloat<E, M, Bias, kMax>>> {
+  using C = ScaledFloat<MiniFloat<E, M, Bias, kMax>>;
+  static constexpr int kBits = C::kBits;
+  static constexpr int kBias = 0;
+  static constexpr Second kSecond = Second::bias;
+  static constexpr bool kHalf = false;
+  static SmallFloat small() { return {kBits, M, f32_from_bits(uint32_t(127 + 127 - Bias) << 23)}; }
+  static int field(const Tensor& t, int64_t r, int64_t c) { return int(C::code(t, r, c)); }
+  static void second(const Tensor&, int64_t, int64_t, std::byte*) {}
+};
+
 template <>
 struct Field<TwoLevel4> {
   static constexpr int kBits = 4;
@@ -65,18 +77,25 @@ bool supports(const MatmulProblem& p) {
   return p.w.group % p.x.group == 0 || p.x.group % p.w.group == 0;
 }
 bool supports_bytes(const MatmulProblem& p) { return field_bits(p.w.codec) == 8 && supports(p); }
-bool supports_nibbles(const MatmulProblem& p) { return field_bits(p.w.codec) == 4 && supports(p); }
+bool supports_nibbles(const MatmulProblem& p) { return field_bits(p.w.codec) % 8 > 0 && supports(p); }
 
 int64_t bytes(const MatmulProblem& p) { return (p.n + kPanel - 1) / kPanel * int_panels(p).panel_bytes; }
 
-// Where element (row, k) of a panel lies; its nibble is high if `high`.
+// Where element (row, k) of a panel lies.
 struct Place {
-  int64_t at;
-  bool high;
+  int64_t at, upper;  // bytes
+  int shift, upper_shift;
 };
 Place place(const IntPanels& s, int64_t lane, int64_t k) {
-  const int64_t i = k / s.sub, in = k % s.sub, chunk = i * s.sub_chunks() + in / s.chunk, j = in % s.chunk;
-  return {chunk * 64 + lane * 4 + j % 4, j >= 4};
+  const int64_t i = k / s.sub, in = k % s.sub, chunk = i * s.sub_chunks() + in / s.chunk, column = lane * 4 + in % 4;
+  const int64_t upper = s.upper_at + (i * s.upper_chunks(s.sub_chunks()) + in / 16) * 64 + column;
+  return {chunk * 64 + column, upper, in % s.chunk >= 4 ? 4 : 0, int(in % 16 / 4 * 2)};
+}
+int field_at(const IntPanels& s, const std::byte* panel, int64_t lane, int64_t k) {
+  const Place p = place(s, lane, k);
+  if (s.chunk == 4) return int(panel[p.at]);
+  const int lower = int(panel[p.at]) >> p.shift & 15;
+  return s.upper_at ? lower | (int(panel[p.upper]) >> p.upper_shift & 3) << 4 : lower;
 }
 
 void put_scale(const IntPanels& s, const AffineParams& a, int64_t lane, std::byte* at) {
@@ -110,7 +129,12 @@ void pack_row(const Tensor src, int64_t r, const IntPanels& s, int64_t lane, std
     for (int64_t k = i * s.sub; k < end; k += s.chunk, at += 64) {
       for (int64_t j = 0; j < s.chunk && k + j < end; ++j) {
         const int field = Field<C>::field(src, r, k + j);
-        at[j % 4] |= std::byte(j >= 4 ? field << 4 : field);
+        const int lower = Field<C>::kBits == 8 ? field : field & 15;
+        at[j % 4] |= std::byte(j >= 4 ? lower << 4 : lower);
+        if (Field<C>::kBits == 6) {
+          const Place p = place(s, lane, k + j);
+          panel[p.upper] |= std::byte(field >> 4 << p.upper_shift);
+        }
       }
     }
   }
@@ -134,6 +158,11 @@ void pack(const Tensor& src, const MatmulProblem& p, int64_t row0, std::byte* ds
   });
 }
 
+float small_float(const SmallFloat& f, uint32_t code) {
+  const uint32_t sign = 1u << (f.bits - 1), magnitude = (code & (sign - 1)) << (23 - f.mantissa);
+  return f32_from_bits(f32_bits(f32_from_bits(magnitude) * f.power) | (code & sign) << (32 - f.bits));
+}
+
 void unpack(const std::byte* src, const MatmulProblem& p, int64_t n, float* out) {
   const IntPanels s = int_panels(p);
   const int64_t lane = n % kPanel;
@@ -141,13 +170,13 @@ void unpack(const std::byte* src, const MatmulProblem& p, int64_t n, float* out)
   for (int64_t k = 0; k < p.k; ++k) {
     const std::byte* meta = panel + s.meta_at + k / s.sub / s.subs_per_group * s.group_bytes;
     const AffineParams a = get_scale(s, lane, s.row_scale_at ? panel + s.row_scale_at : meta);
-    const Place at = place(s, lane, k);
-    const int byte = int(panel[at.at]), field = s.chunk == 4 ? byte : at.high ? byte >> 4 : byte & 15;
+    const int field = field_at(s, panel, lane, k);
     const std::byte* second = meta + s.second_at() + lane;
     int code = field - s.bias;
     if (s.second == Second::zero) code = field - int(second[0]);
     if (s.second == Second::steps) code = field * int(second[0]) + int(int8_t(second[kPanel]));
-    out[k] = s.offset ? a.scale * float(code) + a.offset : a.scale * float(code);
+    const float q = s.small.bits ? small_float(s.small, uint32_t(field)) : float(code);
+    out[k] = s.offset ? a.scale * q + a.offset : a.scale * q;
   }
 }
 
@@ -164,6 +193,7 @@ IntPanels int_panels(const MatmulProblem& p) {
       s.second = Field<C>::kSecond;
       s.half = Field<C>::kHalf;
       s.offset = C::kOffset;
+      if constexpr (requires { Field<C>::small(); }) s.small = Field<C>::small();
     }
   });
   const int64_t gw = p.w.group, gx = integer_rule(p) ? p.x.group : 0, scales = scale_group(p.w);
@@ -177,7 +207,9 @@ IntPanels int_panels(const MatmulProblem& p) {
   const bool row_scale = s.second == Second::steps;
   const int64_t second = s.second == Second::bias ? 0 : s.second == Second::zero ? kPanel : 2 * kPanel;
   s.group_bytes = (row_scale ? 0 : s.scale_bytes() * (s.offset ? 2 : 1)) + second;
-  s.meta_at = s.padded_k() / s.chunk * 64;
+  const int64_t codes = s.padded_k() / s.chunk * 64;
+  s.upper_at = field_bits(p.w.codec) == 6 ? codes : 0;
+  s.meta_at = codes + ((s.subs - 1) * s.upper_chunks(s.sub_chunks()) + s.upper_chunks(s.chunks(s.subs - 1))) * 64;
   const int64_t end = s.meta_at + s.groups() * s.group_bytes;
   s.row_scale_at = row_scale ? end : 0;
   s.panel_bytes = round_up(end + (row_scale ? s.scale_bytes() : 0), 64);

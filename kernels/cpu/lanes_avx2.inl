@@ -68,11 +68,29 @@ QUIRE_INLINE Chunk low_nibbles(Chunk c) {
   return {_mm256_and_si256(c.a, mask), _mm256_and_si256(c.b, mask)};
 }
 QUIRE_INLINE Chunk high_nibbles(Chunk c) { return low_nibbles({_mm256_srli_epi16(c.a, 4), _mm256_srli_epi16(c.b, 4)}); }
-// Field j of every row.
-QUIRE_INLINE Ints field(Chunk c, int j) {
-  const __m128i shift = _mm_cvtsi32_si128(8 * j);
+// Bits 4 and 5 of the fields of quad q (0..3) of 16 columns.
+QUIRE_INLINE __m256i add_upper(__m256i lower, __m256i upper, int q) {
+  const __m256i bits = _mm256_and_si256(_mm256_srl_epi16(upper, _mm_cvtsi32_si128(2 * q)), _mm256_set1_epi8(3));
+  return _mm256_or_si256(lower, _mm256_slli_epi16(bits, 4));
+}
+QUIRE_INLINE Chunk add_upper(Chunk lower, Chunk upper, int q) {
+  return {add_upper(lower.a, upper.a, q), add_upper(lower.b, upper.b, q)};
+}
+// Field J of every row.
+template <int J>
+QUIRE_INLINE Ints field(Chunk c) {
   const __m256i mask = _mm256_set1_epi32(255);
-  return {_mm256_and_si256(_mm256_srl_epi32(c.a, shift), mask), _mm256_and_si256(_mm256_srl_epi32(c.b, shift), mask)};
+  return {_mm256_and_si256(_mm256_srli_epi32(c.a, 8 * J), mask), _mm256_and_si256(_mm256_srli_epi32(c.b, 8 * J), mask)};
+}
+QUIRE_INLINE __m256 small_float(__m256i code, const SmallFloat& f) {
+  const __m256i sign = _mm256_set1_epi32(1 << (f.bits - 1));
+  const __m256i magnitude = _mm256_sll_epi32(_mm256_andnot_si256(sign, code), _mm_cvtsi32_si128(23 - f.mantissa));
+  const __m256i top = _mm256_sll_epi32(_mm256_and_si256(sign, code), _mm_cvtsi32_si128(32 - f.bits));
+  const __m256 value = _mm256_mul_ps(_mm256_castsi256_ps(magnitude), _mm256_set1_ps(f.power));
+  return _mm256_or_ps(value, _mm256_castsi256_ps(top));
+}
+QUIRE_INLINE Floats small_float(Ints code, const SmallFloat& f) {
+  return {small_float(code.a, f), small_float(code.b, f)};
 }
 template <bool Small>
 QUIRE_INLINE Codes load_codes(const int8_t* p) {

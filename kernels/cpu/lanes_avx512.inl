@@ -39,9 +39,23 @@ QUIRE_INLINE Floats top_halves(Ints a) { return {_mm512_castsi512_ps(_mm512_slli
 QUIRE_INLINE Chunk load_chunk(const std::byte* p) { return {_mm512_loadu_si512(p)}; }
 QUIRE_INLINE Chunk low_nibbles(Chunk c) { return {_mm512_and_si512(c.v, _mm512_set1_epi8(15))}; }
 QUIRE_INLINE Chunk high_nibbles(Chunk c) { return {_mm512_and_si512(_mm512_srli_epi16(c.v, 4), _mm512_set1_epi8(15))}; }
-// Field j of every row.
-QUIRE_INLINE Ints field(Chunk c, int j) {
-  return {_mm512_and_si512(_mm512_srl_epi32(c.v, _mm_cvtsi32_si128(8 * j)), _mm512_set1_epi32(255))};
+// Bits 4 and 5 of the fields of quad q (0..3) of 16 columns.
+QUIRE_INLINE Chunk add_upper(Chunk lower, Chunk upper, int q) {
+  const __m512i bits = _mm512_and_si512(_mm512_srl_epi16(upper.v, _mm_cvtsi32_si128(2 * q)), _mm512_set1_epi8(3));
+  return {_mm512_or_si512(lower.v, _mm512_slli_epi16(bits, 4))};
+}
+// Field J of every row.
+template <int J>
+QUIRE_INLINE Ints field(Chunk c) {
+  if (J == 3) return {_mm512_srli_epi32(c.v, 24)};
+  return {_mm512_and_si512(J == 0 ? c.v : _mm512_srli_epi32(c.v, 8 * J), _mm512_set1_epi32(255))};
+}
+QUIRE_INLINE Floats small_float(Ints code, const SmallFloat& f) {
+  const __m512i sign = _mm512_set1_epi32(1 << (f.bits - 1));
+  const __m512i magnitude = _mm512_sll_epi32(_mm512_andnot_si512(sign, code.v), _mm_cvtsi32_si128(23 - f.mantissa));
+  const __m512i top = _mm512_sll_epi32(_mm512_and_si512(sign, code.v), _mm_cvtsi32_si128(32 - f.bits));
+  const __m512 value = _mm512_mul_ps(_mm512_castsi512_ps(magnitude), _mm512_set1_ps(f.power));
+  return {_mm512_or_ps(value, _mm512_castsi512_ps(top))};
 }
 template <bool Small>
 QUIRE_INLINE Codes load_codes(const int8_t* p) {

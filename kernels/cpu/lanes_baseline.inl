@@ -5,7 +5,7 @@ struct Floats {
 struct Ints {
   int32_t v[16];
 };
-constexpr int kTileM = 4;         // rows of x in a tile
+constexpr int kTileM = 4;  // rows of x in a tile
 constexpr int kAccumulators = 4;
 
 template <class To, class Fn>

@@ -2,7 +2,9 @@
 // panel. A panel is one forward stream. Rows and codes that pad it are zero.
 //   float_panels   f32, f16 or bf16 as the source is: element (row, k) at [k][row]
 //   byte_panels    8-bit codes, 64 bytes = 16 rows x 4 k: the order of vpdpbusd
-//   nibble_panels  codes of up to 4 bits, 64 bytes = 16 rows x 8 k: byte [row][j] holds k = j low, k = 4 + j high
+//   nibble_panels  codes of up to 4 bits, 64 bytes = 16 rows x 8 k: byte [row][j] holds k = j low, k = 4 + j high.
+//                  Of 6-bit codes the lower 4 lie so; the upper 2 follow, 64 bytes = 16 rows x 16 k: byte [row][j]
+//                  holds k = j, 4 + j, 8 + j, 12 + j from its lowest bits up
 // Codes lie as unsigned fields, code = second * field + zero: so an int8 activation is the signed operand as it lies.
 #pragma once
 #include "kernels/cpu/matmul_cpu.h"
@@ -13,15 +15,22 @@ constexpr int64_t kPanel = 16;
 
 extern const WeightLayout kFloatPanels, kBytePanels, kNibblePanels;
 
-// How a field becomes the code.
+// How a field becomes the code, an integer.
 enum class Second : uint8_t {
   bias,   // field - bias, the same everywhere
   zero,   // field - z, a zero of the group
   steps,  // field * s2 + b, of the group (two-level)
 };
 
+// Or a small float: sign, exponent, mantissa from the top. Bits 0: it is none.
+struct SmallFloat {
+  int bits, mantissa;
+  float power;  // moves the exponent's bias
+};
+
 // Geometry of byte and nibble panels. A row is cut into subs: runs in which w and x have one scale, zero and step. Each
-// sub is padded to whole chunks. A panel is its codes, then the meta of its weight groups, then (two-level) its scales.
+// sub is padded to whole chunks. A panel is its codes, their upper bits, the meta of its weight groups, and (two-level)
+// its scales.
 struct IntPanels {
   int64_t n, k;
   int64_t chunk;             // codes of a row in 64 bytes: 4 or 8
@@ -29,7 +38,8 @@ struct IntPanels {
   int64_t subs_per_segment;  // segment: a sub, or all subs between two scales
   int64_t subs_per_group;    // of the weight
   int64_t subs_per_x;        // of the activation; 0: one scale a row
-  int64_t meta_at, group_bytes, row_scale_at, panel_bytes;
+  int64_t upper_at, meta_at, group_bytes, row_scale_at, panel_bytes;  // 0: there is none
+  SmallFloat small;
   int bias;
   Second second;
   bool half;      // scales (and offsets) are f16
@@ -41,6 +51,7 @@ struct IntPanels {
   int64_t chunks(int64_t i) const { return (sub_end(i) - i * sub + chunk - 1) / chunk; }
   int64_t sub_chunks() const { return (sub + chunk - 1) / chunk; }
   int64_t padded_k() const { return ((subs - 1) * sub_chunks() + chunks(subs - 1)) * chunk; }
+  int64_t upper_chunks(int64_t chunks) const { return upper_at ? (chunks + 1) / 2 : 0; }  // beside so many of a sub
   bool dense() const { return padded_k() == k; }  // x lies as the panels want it
   // meta of group g: scale[16], offset[16], then u8 zero[16] or u8 s2[16] s8 b[16]
   int64_t scale_bytes() const { return half ? 32 : 64; }

@@ -29,6 +29,10 @@ OwnedTensor random_tensor(Rng& rng, Format format, int64_t rows, int64_t cols) {
   StorageOptions options;
   options.sums = format.codec == id<Int8> && rng() % 2;  // kernels count for themselves where there are none
   OwnedTensor t = make_tensor(format, rows, cols, options);
+  const CodecInfo& codec = info(format.codec);
+  for (int64_t i = 0; i < codec.table_bytes / 4 * (codec.table_shared ? 1 : cols); ++i) {
+    t.tensor.table.row<float>(0)[i] = float(i % 16) * 0.125f - 0.9f;
+  }
   std::vector<float> values = normal(rng, rows * cols);
   for (float& x : values) x = x * 0.5f + 0.3f;  // lopsided: zeros and offsets matter
   for (int64_t r = 0; r < rows; ++r) {
