@@ -57,22 +57,43 @@ History history(const KvView& view, const KvShape& shape, const KvSequence& s, i
   return h;
 }
 
+// Lane i mod 16 takes term i, then a tree.
+class LaneSum {
+ public:
+  void add(size_t i, float a, float b) { lane_[i % 16] = std::fma(a, b, lane_[i % 16]); }
+  void add(size_t i, float a) { lane_[i % 16] += a; }
+  float total() const {
+    float l[16];
+    std::copy_n(lane_, 16, l);
+    for (int width = 8; width > 0; width /= 2) {
+      for (int i = 0; i < width; ++i) l[i] += l[i + width];
+    }
+    return l[0];
+  }
+
+ private:
+  float lane_[16] = {};
+};
+
 float score(const std::vector<float>& q, const Seen& k) {
   const size_t channels = q.size(), groups = k.scale.size();
   if (groups == channels) {
-    float bias = 0.0f, s = 0.0f;
-    for (size_t c = 0; c < channels; ++c) bias = std::fma(q[c], k.offset[c], bias);
+    LaneSum bias;
+    float s = 0.0f;
+    for (size_t c = 0; c < channels; ++c) bias.add(c, q[c], k.offset[c]);
     for (size_t c = 0; c < channels; ++c) s = std::fma(q[c] * k.scale[c], k.code[c], s);
-    return s + bias;
+    return s + bias.total();
   }
   float s = 0.0f;
   for (size_t g = 0; g < groups; ++g) {
-    float qsum = 0.0f, chain = 0.0f;
-    for (size_t c = g * channels / groups; c < (g + 1) * channels / groups; ++c) {
-      qsum += q[c];
+    LaneSum qsum;
+    float chain = 0.0f;
+    const size_t begin = g * channels / groups, end = (g + 1) * channels / groups;
+    for (size_t c = begin; c < end; ++c) {
+      qsum.add(c - begin, q[c]);
       chain = std::fma(q[c], k.code[c], chain);
     }
-    const float term = std::fma(k.offset[g], qsum, k.scale[g] * chain);
+    const float term = std::fma(k.offset[g], qsum.total(), k.scale[g] * chain);
     s = g == 0 ? term : s + term;
   }
   return s;
@@ -84,24 +105,22 @@ std::vector<float> written_order(const std::vector<float>& q, const History& k, 
   std::vector<float> p;
   for (int64_t i = 0; i <= position; ++i) p.push_back(score(q, k.from(i, position)));
   const float peak = *std::max_element(p.begin(), p.end());
-  float lane[16] = {};
+  LaneSum total;
   for (size_t i = 0; i < p.size(); ++i) {
     p[i] = exp_f32(p[i] - peak);
-    lane[i % 16] += p[i];
-  }
-  for (int width = 8; width > 0; width /= 2) {
-    for (int l = 0; l < width; ++l) lane[l] += lane[l + width];
+    total.add(i, p[i]);
   }
   std::vector<float> out;
   for (size_t c = 0; c < channels; ++c) {
-    float sum = 0.0f, offsets = 0.0f;
-    for (int64_t i = 0; i <= position; ++i) {
-      const Seen& s = v.from(i, position);
+    float sum = 0.0f;
+    LaneSum offsets;
+    for (size_t i = 0; i < p.size(); ++i) {
+      const Seen& s = v.from(int64_t(i), position);
       const size_t g = c * s.scale.size() / channels;
-      sum = std::fma(p[size_t(i)] * s.scale[g], s.code[c], sum);
-      offsets = std::fma(p[size_t(i)], s.offset[g], offsets);
+      sum = std::fma(p[i] * s.scale[g], s.code[c], sum);
+      offsets.add(i, p[i], s.offset[g]);
     }
-    out.push_back((sum + offsets) / lane[0]);
+    out.push_back((sum + offsets.total()) / total.total());
   }
   return out;
 }
