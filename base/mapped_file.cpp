@@ -15,7 +15,7 @@
 namespace quire {
 
 MappedFile::MappedFile(const std::string& path) : path_(path) {
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a named pipe must not block
   check(fd >= 0, "cannot open '{}': {}", path, std::strerror(errno));
   struct stat st {};
   const bool is_file = fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
@@ -38,8 +38,9 @@ MappedFile::MappedFile(MappedFile&& other) noexcept
 
 void MappedFile::release(size_t offset, size_t length) const {
   const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  if (offset >= size_) return;
   const size_t begin = (offset + page - 1) / page * page;
-  const size_t end = std::min(offset + length, size_) / page * page;
+  const size_t end = (offset + std::min(length, size_ - offset)) / page * page;
   if (begin < end) madvise(const_cast<std::byte*>(data_) + begin, end - begin, MADV_DONTNEED);
 }
 

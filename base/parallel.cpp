@@ -6,6 +6,7 @@
 #include <atomic>
 #include <exception>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -46,6 +47,13 @@ struct ThreadPool::State {
     }
   }
 
+  void join() {
+    stop = true;
+    epoch.fetch_add(1, std::memory_order_release);
+    epoch.notify_all();
+    for (std::thread& w : workers) w.join();
+  }
+
   void loop() {
     inside_pool = true;
     uint32_t seen = 0;
@@ -63,16 +71,18 @@ struct ThreadPool::State {
 
 ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>()) {
   check(threads >= 1, "thread pool: {} threads asked for; at least 1 is needed", threads);
-  state_->workers.reserve(threads - 1);
-  for (int i = 1; i < threads; ++i) state_->workers.emplace_back([s = state_.get()] { s->loop(); });
+  state_->workers.reserve(size_t(threads) - 1);
+  try {
+    for (int i = 1; i < threads; ++i) state_->workers.emplace_back([s = state_.get()] { s->loop(); });
+  } catch (const std::system_error& e) {
+    const size_t started = state_->workers.size();
+    state_->join();
+    fail(fmt::format("thread pool: {} threads asked for, only {} could be started ({}); ask for fewer", threads,
+                     started + 1, e.what()));
+  }
 }
 
-ThreadPool::~ThreadPool() {
-  state_->stop = true;
-  state_->epoch.fetch_add(1, std::memory_order_release);
-  state_->epoch.notify_all();
-  for (std::thread& w : state_->workers) w.join();
-}
+ThreadPool::~ThreadPool() { state_->join(); }
 
 int ThreadPool::threads() const { return static_cast<int>(state_->workers.size()) + 1; }
 
