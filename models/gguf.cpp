@@ -177,7 +177,8 @@ void place(std::vector<TensorEntry>& entries, std::span<const std::byte> data, u
 
 uint32_t read_version(Cursor& in) {
   const auto magic = in.take(4);
-  in.require(std::memcmp(magic.data(), "GGUF", 4) == 0, "not a GGUF file: it does not begin with 'GGUF' (for safetensors, give the directory)");
+  in.require(std::memcmp(magic.data(), "GGUF", 4) == 0,
+             "not a GGUF file: it does not begin with 'GGUF' (for safetensors, give the directory)");
   const auto version = in.take<uint32_t>();
   in.require((version & 0xFFFF) != 0, "a big-endian GGUF file; only little-endian ones can be read");
   in.require(version == 2 || version == 3, "GGUF version {}; 2 and 3 can be read", version);
@@ -194,14 +195,12 @@ GgufFile::GgufFile(MappedFile file) : file_(std::move(file)) {
   // offset.
   in.require(keys <= in.left() / 14, "{} metadata keys cannot fit in the {} bytes left", keys, in.left());
   in.require(tensors <= in.left() / 33, "{} tensors cannot fit in the {} bytes left", tensors, in.left());
-  metadata_.reserve(size_t(keys));
   for (uint64_t i = 0; i < keys; ++i) metadata_.push_back(read_value(in, i, keys));
   for (size_t i = 0; i < metadata_.size(); ++i) {
     check(by_key_.emplace(metadata_[i].key, i).second, "'{}': metadata key '{}' appears twice", path(),
           printable(metadata_[i].key));
   }
   std::vector<TensorEntry> entries;
-  entries.reserve(size_t(tensors));
   for (uint64_t i = 0; i < tensors; ++i) entries.push_back(read_tensor(in, i, tensors));
 
   const int64_t alignment = integer("general.alignment").value_or(32);

@@ -21,7 +21,8 @@ inline std::string test_text() { return test_file("QUIRE_TEST_TEXT", "enwiki.txt
 }  // namespace quire
 
 // In a test: QUIRE_NEEDS_FILE(quire::test_model());
-#define QUIRE_NEEDS_FILE(path)                                                                                       \
-  if (!std::filesystem::exists(path))                                                                                \
-  GTEST_SKIP() << "NOT TESTED: '" << (path) << "' is missing. Run `quire chat` once (it fetches the model), or set " \
+#define QUIRE_NEEDS_FILE(path)                                                              \
+  if (!std::filesystem::exists(path))                                                       \
+  GTEST_SKIP() << "NOT TESTED: '" << (path)                                                 \
+               << "' is missing. Run tools/fetch-model.sh and tools/fetch-text.sh, or set " \
                << "QUIRE_TEST_MODEL and QUIRE_TEST_TEXT to the model and the text."
