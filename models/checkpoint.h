@@ -1,6 +1,8 @@
-// A model file or directory, opened: configuration, tokenizer and tensors as views of mapped memory, under HuggingFace names
-// ("model.layers.0.self_attn.q_proj.weight", "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"), whatever the
-// container. Codes and scales are the file's, bit for bit; only the order of rows may be changed (GGUF's q and k).
+// A model file or directory, opened: configuration, tokenizer and tensors as views of mapped memory, under HuggingFace
+// names
+// ("model.layers.0.self_attn.q_proj.weight", "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"),
+// whatever the container. Codes and scales are the file's, bit for bit; only the order of rows may be changed (GGUF's q
+// and k).
 #pragma once
 #include <memory>
 #include <string>
@@ -31,8 +33,8 @@ class Checkpoint {
   const TokenizerData& tokenizer() const;
   const std::string& container() const;  // "GGUF v3", "safetensors"
   const std::vector<CheckpointTensor>& tensors() const;
-  const CheckpointTensor* find(const std::string& name) const;  // null if absent
-  const Tensor& get(const std::string& name) const;             // Error names what is missing
+  const CheckpointTensor* find(const std::string& name) const;               // null if absent
+  const Tensor& get(const std::string& name) const;                          // Error names what is missing
   const std::vector<std::pair<std::string, std::string>>& metadata() const;  // key, printable value (long ones cut)
 
  private:

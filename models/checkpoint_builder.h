@@ -40,8 +40,8 @@ class CheckpointBuilder {
     t.data.ptr = copy;
     insert(std::move(name), std::move(source_name), t);
   }
-  // Every tensor belongs to the network and has its shape, and none is missing. To be called before the tokenizer is read:
-  // from here on the configuration's sizes are bounded by the file's.
+  // Every tensor belongs to the network and has its shape, and none is missing. To be called before the tokenizer is
+  // read: from here on the configuration's sizes are bounded by the file's.
   void check_tensors() const;
   // Checks the tokenizer against the configuration. The builder is empty afterwards.
   Checkpoint finish();
