@@ -22,13 +22,17 @@ inline void pause_cpu() { __builtin_ia32_pause(); }
 
 struct ThreadPool::State {
   std::vector<std::thread> workers;
-  // The job; written before `epoch` is raised, read after it is seen.
+  // The job; written while the gate is closed and nobody is inside.
   Call call = nullptr;
   void* fn = nullptr;
   int64_t n = 0, grain = 1;
   std::atomic<int64_t> next{0};
-  std::atomic<int> running{0};
-  std::atomic<uint32_t> epoch{0};
+  // Workers enter a job only while its gate is open; the caller closes it when no range is left and waits for those
+  // inside. So a worker that the system has not scheduled yet holds nobody up.
+  static constexpr uint32_t kOpen = 1u << 31;
+  std::atomic<uint32_t> gate{0};  // kOpen + how many have entered
+  std::atomic<uint32_t> finished{0};
+  std::atomic<uint32_t> epoch{0};  // raised with every job: what workers wait for
   std::atomic<bool> stop{false};
   std::mutex error_mutex;
   std::exception_ptr error;
@@ -63,8 +67,12 @@ struct ThreadPool::State {
       epoch.wait(seen, std::memory_order_acquire);
       seen = epoch.load(std::memory_order_acquire);
       if (stop.load(std::memory_order_relaxed)) return;
+      uint32_t g = gate.load(std::memory_order_relaxed);
+      while ((g & kOpen) != 0 && !gate.compare_exchange_weak(g, g + 1, std::memory_order_acquire)) {
+      }
+      if ((g & kOpen) == 0) continue;  // too late
       work();
-      running.fetch_sub(1, std::memory_order_release);
+      finished.fetch_add(1, std::memory_order_release);
     }
   }
 };
@@ -100,13 +108,15 @@ void ThreadPool::run(int64_t n, int64_t grain, Call call, void* fn) {
   s.grain = grain;
   s.error = nullptr;
   s.next.store(0, std::memory_order_relaxed);
-  s.running.store(static_cast<int>(s.workers.size()), std::memory_order_relaxed);
+  s.finished.store(0, std::memory_order_relaxed);
+  s.gate.store(State::kOpen, std::memory_order_release);
   s.epoch.fetch_add(1, std::memory_order_release);
   s.epoch.notify_all();
   inside_pool = true;
   s.work();
   inside_pool = false;
-  for (int spin = 0; s.running.load(std::memory_order_acquire) != 0; ++spin) {
+  const uint32_t entered = s.gate.exchange(0, std::memory_order_relaxed) & ~State::kOpen;
+  for (int spin = 0; s.finished.load(std::memory_order_acquire) != entered; ++spin) {
     if (spin < 20000) {
       pause_cpu();
     } else {
