@@ -19,23 +19,21 @@ Isa machine_isa() {
 
 }  // namespace
 
-const char* to_string(Isa isa) {
-  return isa == Isa::avx512 ? "avx512" : isa == Isa::avx2 ? "avx2" : "baseline";
+const char* to_string(Isa isa) { return isa == Isa::avx512 ? "avx512" : isa == Isa::avx2 ? "avx2" : "baseline"; }
+
+Isa choose_isa(const char* forced, Isa machine) {
+  if (!forced || !*forced) return machine;
+  for (const Isa isa : {Isa::baseline, Isa::avx2, Isa::avx512}) {
+    if (std::string_view(forced) == to_string(isa)) {
+      check(isa <= machine, "QUIRE_ISA={}, but this machine has {}", forced, to_string(machine));
+      return isa;
+    }
+  }
+  fail(fmt::format("QUIRE_ISA={} is not one of baseline, avx2, avx512", forced));
 }
 
 Isa default_isa() {
-  static const Isa chosen = [] {
-    const Isa machine = machine_isa();
-    const char* forced = std::getenv("QUIRE_ISA");
-    if (!forced || !*forced) return machine;
-    for (const Isa isa : {Isa::baseline, Isa::avx2, Isa::avx512}) {
-      if (std::string_view(forced) == to_string(isa)) {
-        check(isa <= machine, "QUIRE_ISA={}, but this machine has {}", forced, to_string(machine));
-        return isa;
-      }
-    }
-    fail(fmt::format("QUIRE_ISA={} is not one of baseline, avx2, avx512", forced));
-  }();
+  static const Isa chosen = choose_isa(std::getenv("QUIRE_ISA"), machine_isa());
   return chosen;
 }
 

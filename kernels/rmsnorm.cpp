@@ -22,6 +22,7 @@ void rmsnorm(const Context& ctx, const Tensor& x, const Tensor& weight, float ep
   check(x.codec == id<F32> && weight.codec == id<F32>, "rmsnorm: x {} and weight {} must be f32", describe(x), describe(weight));
   check(weight.rows == 1 && weight.cols == x.cols && y.rows == x.rows && y.cols == x.cols,
         "rmsnorm: x {}, weight {}, y {} do not fit", describe(x), describe(weight), describe(y));
+  check(y.scale.rows == 1, "rmsnorm: rows of y {} share scales", describe(y));
   const CodecInfo& to = info(y.codec);
   const float* w = weight.data.row<const float>(0);
   ctx.parallel_for(x.rows, 4, [&](int64_t begin, int64_t end) {
@@ -32,7 +33,7 @@ void rmsnorm(const Context& ctx, const Tensor& x, const Tensor& weight, float ep
       const float* in = x.data.row<const float>(t);
       const float inv = 1.0f / std::sqrt(sum_of_squares(in, x.cols) / float(x.cols) + eps);
       for (int64_t d = 0; d < x.cols; ++d) out[d] = in[d] * inv * w[d];
-      to.encode(y, t, 1, out, x.cols, ScaleSource::found);
+      to.encode(y, t, 1, out, x.cols, scale_source(y));
     }
   });
 }

@@ -4,7 +4,8 @@
 
 namespace quire {
 
-// cos and sin of position * theta^(-2i/R), computed in double, for the positions a context can have.
+// cos and sin of position * theta^(-2i/R) for the positions a context can have. Frequency and angle are rounded to f32, as
+// the models were trained with; cos and sin of that are exact to f32.
 class RopeTable {
  public:
   RopeTable(int64_t positions, int64_t rope_dim, double theta);

@@ -14,17 +14,25 @@ struct Candidate {
   float logit;
   int32_t token;
 };
-bool likelier(const Candidate& a, const Candidate& b) { return a.logit != b.logit ? a.logit > b.logit : a.token < b.token; }
+bool likelier(const Candidate& a, const Candidate& b) {
+  return a.logit != b.logit ? a.logit > b.logit : a.token < b.token;
+}
+
+// What a candidate weighs, 1 for the likeliest. In double, so that no temperature overflows.
+struct Weigh {
+  double peak, temperature;
+  double operator()(const Candidate& c) const { return std::exp((double(c.logit) - peak) / temperature); }
+};
 
 // Sorts the front of `all` until it holds the top_p share of the total (or everything) and returns its length.
-size_t nucleus(std::vector<Candidate>& all, float peak, float inv_temperature, double total, float top_p) {
+size_t nucleus(std::vector<Candidate>& all, const Weigh& weigh, double total, float top_p) {
   size_t sorted = 0;
   double sum = 0.0;
   for (size_t want = 64; sorted < all.size(); want *= 4) {
     const size_t end = std::min(all.size(), want);
     std::partial_sort(all.begin() + long(sorted), all.begin() + long(end), all.end(), likelier);
     for (; sorted < end; ++sorted) {
-      sum += std::exp(double((all[sorted].logit - peak) * inv_temperature));
+      sum += weigh(all[sorted]);
       if (sum >= double(top_p) * total) return sorted + 1;
     }
   }
@@ -41,31 +49,44 @@ int32_t sample(std::span<const float> logits, const SampleParams& params, double
   check(std::isfinite(peak), "sample: the largest logit is {}; the model's output is not finite", peak);
   if (params.temperature <= 0.0f) return int32_t(best);
 
-  const float inv = 1.0f / params.temperature;
-  // min-p compares with the likeliest token only, so it can go first without changing the set.
-  const float floor = params.min_p > 0.0f ? peak + params.temperature * std::log(params.min_p) : -INFINITY;
+  const Weigh weigh{double(peak), double(params.temperature)};
+  const double floor = params.min_p > 0.0f
+                           ? double(peak) + weigh.temperature * std::min(0.0, std::log(double(params.min_p)))
+                           : -HUGE_VAL;
+  const auto drop_unlikely = [&](std::vector<Candidate>& list) {
+    std::erase_if(list, [&](const Candidate& c) { return double(c.logit) < floor; });
+  };
   std::vector<Candidate> all;
   all.reserve(logits.size());
   for (size_t i = 0; i < logits.size(); ++i) {
-    if (logits[i] >= floor) all.push_back({logits[i], int32_t(i)});
+    if (logits[i] > -INFINITY) all.push_back({logits[i], int32_t(i)});  // neither NaN nor ruled out
   }
+  // min-p compares with the likeliest token only, so it may go before top-k, but not before top-p, whose share is of
+  // all.
+  const bool share = params.top_p < 1.0f;
+  if (!share) drop_unlikely(all);
   if (params.top_k > 0 && size_t(params.top_k) < all.size()) {
     std::nth_element(all.begin(), all.begin() + params.top_k - 1, all.end(), likelier);
     all.resize(size_t(params.top_k));
   }
-  double total = 0.0;
-  for (const Candidate& c : all) total += std::exp(double((c.logit - peak) * inv));
-  if (params.top_p < 1.0f) {
-    all.resize(nucleus(all, peak, inv, total, params.top_p));
-    total = 0.0;
-    for (const Candidate& c : all) total += std::exp(double((c.logit - peak) * inv));
+  const auto total_of = [&] {
+    double total = 0.0;
+    for (const Candidate& c : all) total += weigh(c);
+    return total;
+  };
+  if (share) {
+    all.resize(nucleus(all, weigh, total_of(), params.top_p));
+    drop_unlikely(all);
   }
-  double target = uniform * total;
+  double target = uniform * total_of();
+  int32_t last = int32_t(best);  // for what rounding leaves
   for (const Candidate& c : all) {
-    target -= std::exp(double((c.logit - peak) * inv));
+    const double w = weigh(c);
+    target -= w;
     if (target < 0.0) return c.token;
+    if (w > 0.0) last = c.token;
   }
-  return all.back().token;
+  return last;
 }
 
 void penalise(std::span<float> logits, std::span<const int32_t> recent, float repetition,

@@ -18,7 +18,7 @@ void finite_row(const float* src, int64_t n, float* out) {
 }
 
 void encode_rows(const Tensor& part, int64_t row, int64_t n, const float* src, int64_t ld) {
-  info(part.codec).encode(part, row, n, src, ld, part.scale.pitch == 0 ? ScaleSource::given : ScaleSource::found);
+  info(part.codec).encode(part, row, n, src, ld, scale_source(part));
 }
 
 // A full f16 page becomes codes: every span of it in one go.

@@ -82,4 +82,9 @@ struct RowBytes {
 // Whether encode finds the scale from the values or uses the one already in the tensor (static scales, other writers').
 enum class ScaleSource : uint8_t { found, given };
 
+// A scale that all rows share is static: writing a row must not change it.
+QUIRE_HD inline ScaleSource scale_source(const Tensor& t) {
+  return t.scale.ptr && t.scale.pitch == 0 ? ScaleSource::given : ScaleSource::found;
+}
+
 }  // namespace quire

@@ -1,0 +1,69 @@
+#include "kernels/glu.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/expect_error.h"
+#include "tests/op_test.h"
+
+namespace quire {
+namespace {
+
+class Glu : public testing::Test {
+ protected:
+  Machines machines_;
+  Rng rng_{8};
+};
+
+TEST_F(Glu, NearTheRealValue) {
+  for (const int64_t n : {1, 17, 96, 1536}) {
+    for (const float spread : {1.0f, 20.0f, 1e-6f}) {
+      std::vector<float> x = normal(rng_, 3 * 2 * n, spread), y(size_t(3 * n));
+      glu(machines_.context(), f32_view(x, 3, 2 * n), f32_view(y, 3, n));
+      for (int64_t t = 0; t < 3; ++t) {
+        for (int64_t f = 0; f < n; ++f) {
+          const double gate = x[size_t(t * 2 * n + f)], up = x[size_t(t * 2 * n + n + f)];
+          const double exact = gate / (1.0 + std::exp(-gate)) * up;
+          // 2^-23.5 of exp, then a sum, a quotient and a product.
+          ASSERT_NEAR(double(y[size_t(t * n + f)]), exact, (0x1.7p-24 + 3.0 * 0x1.0p-24) * 1.01 * std::fabs(exact));
+        }
+      }
+    }
+  }
+}
+
+TEST_F(Glu, EveryOutputFormat) {
+  constexpr int64_t kRows = 7, kCols = 100;
+  std::vector<float> x = normal(rng_, kRows * 2 * kCols, 2.0f), y(kRows * kCols);
+  glu(machines_.context(), f32_view(x, kRows, 2 * kCols), f32_view(y, kRows, kCols));
+  for (const Format& format : every_format()) {
+    const StorageOptions options{.row_align = 64, .sums = format.codec == id<Int8>};
+    const OwnedTensor expected = make_tensor(format, kRows, kCols, options);
+    for (int64_t t = 0; t < kRows; ++t) {
+      info(format.codec).encode(expected, t, 1, y.data() + t * kCols, kCols, ScaleSource::found);
+    }
+    for (const Context& ctx : machines_.all()) {
+      const OwnedTensor got = make_tensor(format, kRows, kCols, options);
+      glu(ctx, f32_view(x, kRows, 2 * kCols), got);
+      ASSERT_TRUE(memory_of(got) == memory_of(expected)) << to_string(format);
+    }
+  }
+}
+
+TEST_F(Glu, ExtremeGates) {
+  std::vector<float> x = {-3e38f, -100.0f, 100.0f, 3e38f, 2.0f, 2.0f, 2.0f, 1.0f}, y(4);
+  glu(machines_.context(), f32_view(x, 1, 8), f32_view(y, 1, 4));
+  EXPECT_EQ(y, (std::vector<float>{0.0f, 0.0f, 200.0f, 3e38f}));
+}
+
+TEST_F(Glu, Refusals) {
+  std::vector<float> x(64), y(64);
+  const Context ctx = machines_.context();
+  expect_error([&] { glu(ctx, f32_view(x, 2, 32), f32_view(y, 2, 32)); }, {"glu", "f32 (2, 32)"});
+  expect_error([&] { glu(ctx, f32_view(x, 2, 32), f32_view(y, 1, 16)); }, {"glu", "f32 (1, 16)"});
+  const OwnedTensor half = make_tensor({id<F16>}, 2, 32), spans = make_tensor({id<Int8>}, 2, 16, {.span = 2});
+  expect_error([&] { glu(ctx, half, f32_view(y, 2, 16)); }, {"glu", "f16 (2, 32)"});
+  expect_error([&] { glu(ctx, f32_view(x, 2, 32), spans); }, {"glu", "share"});
+}
+
+}  // namespace
+}  // namespace quire
