@@ -21,7 +21,7 @@ struct Plain {
 
   QUIRE_HD static void decode(const Tensor& t, int64_t r, int64_t c0, int64_t n, float* out) {
     if constexpr (Type == FloatType::f32) {
-      memcpy(out, t.data.row<const float>(r) + c0, size_t(n) * 4);
+      if (n > 0) memcpy(out, t.data.row<const float>(r) + c0, size_t(n) * 4);
     } else {
       const uint16_t* in = t.data.row<const uint16_t>(r) + c0;
       for (int64_t i = 0; i < n; ++i) out[i] = Type == FloatType::f16 ? f16_to_f32(in[i]) : bf16_to_f32(in[i]);
@@ -31,7 +31,7 @@ struct Plain {
     for (int64_t i = 0; i < n; ++i) {
       const float* in = src + i * ld;
       if constexpr (Type == FloatType::f32) {
-        memcpy(t.data.row<float>(r0 + i), in, size_t(t.cols) * 4);
+        if (t.cols > 0) memcpy(t.data.row<float>(r0 + i), in, size_t(t.cols) * 4);
       } else {
         uint16_t* out = t.data.row<uint16_t>(r0 + i);
         for (int64_t c = 0; c < t.cols; ++c) out[c] = Type == FloatType::f16 ? f32_to_f16(in[c]) : f32_to_bf16(in[c]);
