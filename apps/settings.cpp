@@ -57,7 +57,10 @@ constexpr std::array kSettings = {
             [](S& s, View v) { s.sampler.top_k = parse_number<int32_t>("top-k", v, 0, 1 << 30); },
             [](const S& s) { return shown(s.sampler.top_k); }},
     Setting{"top-p", "P", "only the likeliest tokens that together have probability P (default 1: all)", false,
-            [](S& s, View v) { s.sampler.top_p = parse_number<float>("top-p", v, 0.0f, 1.0f); },
+            [](S& s, View v) {
+              s.sampler.top_p = parse_number<float>("top-p", v, 0.0f, 1.0f);
+              check(s.sampler.top_p > 0, "top-p: 0 would leave no token; --top-k 1 leaves the likeliest");
+            },
             [](const S& s) { return shown(s.sampler.top_p); }},
     Setting{"min-p", "P", "only tokens at least P times as likely as the likeliest (default 0: all)", false,
             [](S& s, View v) { s.sampler.min_p = parse_number<float>("min-p", v, 0.0f, 1.0f); },

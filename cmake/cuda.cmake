@@ -12,7 +12,7 @@ endif()
 
 # What --version says.
 set(QUIRE_CUDA_TEXT "not built in")
-if(QUIRE_WITH_CUDA)
+if(QUIRE_WITH_CUDA AND CMAKE_CUDA_ARCHITECTURES)
   list(JOIN CMAKE_CUDA_ARCHITECTURES " " QUIRE_CUDA_TEXT)
   set(QUIRE_CUDA_TEXT "architectures ${QUIRE_CUDA_TEXT}")
 endif()

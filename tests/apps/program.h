@@ -124,6 +124,14 @@ class TerminalProgram {
       if (std::chrono::steady_clock::now() > deadline || !read_some()) return false;
     }
   }
+  // Waits for anything new after the last text found.
+  bool shows_anything() {
+    while (seen_.size() <= from_) {
+      if (!read_some()) return false;
+    }
+    from_ = seen_.size();
+    return true;
+  }
   const std::string& seen() const { return seen_; }
   int wait() {
     while (read_some()) {

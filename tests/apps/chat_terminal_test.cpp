@@ -1,0 +1,174 @@
+// The chat in a terminal: what a person types and sees.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "tests/apps/program.h"
+#include "tests/temp_dir.h"
+#include "tests/tiny_model.h"
+
+namespace quire {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+struct ChatTerminal : ::testing::Test {
+  TempDir dir;
+  std::string tiny = write_tiny_gguf(make_tiny_model({.context = 2048}), dir.file("tiny.gguf"));
+  Environment environment = {{"TERM", "xterm"}, {"NO_COLOR", "1"}, {"XDG_STATE_HOME", dir.file("state")}};
+
+  std::vector<std::string> arguments(std::vector<std::string> more = {}) const {
+    std::vector<std::string> all = {"chat", "--model", tiny, "--threads", "1", "--memory-limit", "512M"};
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  }
+};
+const std::string kPrompt = ">>> ";
+const std::string kCtrlC = "\x03", kCtrlD = "\x04";
+
+TEST_F(ChatTerminal, AnswersAndQuits) {
+  TerminalProgram chat(arguments({"--max-tokens", "8"}), environment);
+  ASSERT_TRUE(chat.shows(kPrompt)) << chat.seen();
+  chat.type("Hello\n");
+  ASSERT_TRUE(chat.shows("t/s | answer ")) << chat.seen();
+  ASSERT_TRUE(chat.shows(kPrompt));
+  chat.type(kCtrlD);
+  EXPECT_EQ(chat.wait(), 0);
+  EXPECT_THAT(chat.seen(), HasSubstr("/help lists the commands"));
+  EXPECT_THAT(chat.seen(), Not(HasSubstr("\x1b[2m")));  // NO_COLOR
+}
+
+TEST_F(ChatTerminal, ColoursWhereTheyAreWanted) {
+  environment["NO_COLOR"] = "";
+  TerminalProgram chat(arguments({"--max-tokens", "2"}), environment);
+  ASSERT_TRUE(chat.shows(kPrompt)) << chat.seen();
+  chat.type("/exit\n");
+  EXPECT_EQ(chat.wait(), 0);
+  EXPECT_THAT(chat.seen(), HasSubstr("\x1b[2m"));
+}
+
+TEST_F(ChatTerminal, CtrlCStopsTheAnswerAndASecondOneLeaves) {
+  // With no end of text the answer goes on until the context is full: there is time to stop it.
+  TerminalProgram chat(arguments({"--logit-bias", "2=-1000"}), environment);
+  ASSERT_TRUE(chat.shows(kPrompt)) << chat.seen();
+  chat.type("Hello\n");
+  ASSERT_TRUE(chat.shows("Hello\r\n"));
+  ASSERT_TRUE(chat.shows_anything());
+  chat.type(kCtrlC);
+  ASSERT_TRUE(chat.shows("[stopped]")) << chat.seen();
+  ASSERT_TRUE(chat.shows(kPrompt));
+  chat.type(kCtrlC);
+  EXPECT_EQ(chat.wait(), 130);
+}
+
+TEST_F(ChatTerminal, CtrlCAtThePromptClearsTheLineThenWarnsThenLeaves) {
+  TerminalProgram chat(arguments({"--max-tokens", "4"}), environment);
+  ASSERT_TRUE(chat.shows(kPrompt)) << chat.seen();
+  chat.type("half a line");
+  ASSERT_TRUE(chat.shows("half a line"));
+  chat.type(kCtrlC);
+  ASSERT_TRUE(chat.shows(kPrompt)) << chat.seen();
+  chat.type(kCtrlC);
+  ASSERT_TRUE(chat.shows("Ctrl-C again"));
+  ASSERT_TRUE(chat.shows(kPrompt));
+  chat.type(kCtrlC);
+  EXPECT_EQ(chat.wait(), 130);
+  EXPECT_THAT(chat.seen(), Not(HasSubstr("answer 4 tokens")));
+}
+
+TEST_F(ChatTerminal, Commands) {
+  const std::string saved = dir.file("chat.json");
+  TerminalProgram chat(arguments({"--max-tokens", "4", "--temperature", "1"}), environment);
+  const auto say = [&](const std::string& line, const std::string& answer) {
+    ASSERT_TRUE(chat.shows(kPrompt)) << chat.seen();
+    chat.type(line + "\n");
+    ASSERT_TRUE(chat.shows(answer)) << line << "\n" << chat.seen();
+  };
+  say("/help", "/regen, /retry");
+  say("/nonsense", "no command '/nonsense'");
+  say("/regen", "nothing to answer again");
+  say("/set top_k=7", "top-k = 7");
+  say("/set top_k=lots", "lots");
+  say("/system Be brief.", "system: Be brief.");
+  say("/show", "Be brief.");
+  say("\"\"\"", "... ");
+  chat.type("one\ntwo\"\"\"\n");
+  ASSERT_TRUE(chat.shows("answer 4 tokens")) << chat.seen();
+  say("/regen", "answer 4 tokens");
+  say("/save " + saved, "2 messages are in");
+  say("/undo", "0 messages are left");
+  say("/undo", "nothing to take back");
+  say("/set top_k=0", "top-k = 0");
+  say("/load " + saved, "2 messages are back");
+  say("/stats", "weights");
+  say("/set", "top-k                7");
+  say("/load " + dir.file("none"), "none");
+  say("/clear", "empty");
+  say("/bye", "");
+  EXPECT_EQ(chat.wait(), 0);
+
+  std::ifstream file(saved);
+  const nlohmann::json object = nlohmann::json::parse(file);
+  EXPECT_EQ(object["system"], "Be brief.");
+  EXPECT_EQ(object["messages"][0]["content"], "one\ntwo");
+  EXPECT_EQ(object["messages"][1]["role"], "assistant");
+  EXPECT_EQ(object["settings"]["top-k"], "7");
+}
+
+TEST_F(ChatTerminal, AFileGoesWithTheNextMessage) {
+  write_file(dir.file("notes.txt"), "some notes");
+  const std::string saved = dir.file("chat.json");
+  TerminalProgram chat(arguments({"--max-tokens", "2"}), environment);
+  for (const std::string& line : {"/read " + dir.file("notes.txt"), std::string("Sum up."), "/save " + saved}) {
+    ASSERT_TRUE(chat.shows(kPrompt)) << chat.seen();
+    chat.type(line + "\n");
+  }
+  ASSERT_TRUE(chat.shows("messages are in")) << chat.seen();
+  chat.type(kCtrlD);
+  EXPECT_EQ(chat.wait(), 0);
+  std::ifstream file(saved);
+  EXPECT_EQ(nlohmann::json::parse(file)["messages"][0]["content"], "some notes\nSum up.");
+}
+
+TEST_F(ChatTerminal, TheHistoryComesBack) {
+  {
+    TerminalProgram chat(arguments({"--max-tokens", "2"}), environment);
+    ASSERT_TRUE(chat.shows(kPrompt)) << chat.seen();
+    chat.type("a line to remember \xC3\xA9\n");
+    ASSERT_TRUE(chat.shows("t/s | answer ")) << chat.seen();
+    chat.type(kCtrlD);
+    EXPECT_EQ(chat.wait(), 0);
+  }
+  TerminalProgram chat(arguments({"--max-tokens", "2"}), environment);
+  ASSERT_TRUE(chat.shows(kPrompt)) << chat.seen();
+  chat.type("\x10");  // Ctrl-P: the line before
+  EXPECT_TRUE(chat.shows("a line to remember \xC3\xA9")) << chat.seen();
+  chat.type("\n");
+  ASSERT_TRUE(chat.shows("t/s | answer ")) << chat.seen();
+  chat.type("/exit\n");
+  EXPECT_EQ(chat.wait(), 0);
+}
+
+TEST_F(ChatTerminal, AFullContextDropsTheOldestTurns) {
+  TerminalProgram chat(arguments({"--context", "256", "--max-tokens", "4", "--logit-bias", "2=-1000"}), environment);
+  for (int turn = 0; turn < 4; ++turn) {
+    ASSERT_TRUE(chat.shows(kPrompt)) << chat.seen();
+    chat.type(std::string(80, char('a' + turn)) + "\n");
+    if (turn == 3) break;
+    ASSERT_TRUE(chat.shows("answer 4 tokens")) << chat.seen();
+  }
+  EXPECT_TRUE(chat.shows("oldest messages are no longer seen")) << chat.seen();
+  EXPECT_TRUE(chat.shows("answer 4 tokens")) << chat.seen();
+  ASSERT_TRUE(chat.shows(kPrompt));
+  chat.type(std::string(300, 'x') + "\n");
+  EXPECT_TRUE(chat.shows("the context holds 256")) << chat.seen();  // too long by itself: refused, and the chat goes on
+  ASSERT_TRUE(chat.shows(kPrompt));
+  chat.type("/exit\n");
+  EXPECT_EQ(chat.wait(), 0);
+}
+
+}  // namespace
+}  // namespace quire
