@@ -66,7 +66,7 @@ TEST(Options, EveryFlagArrives) {
 TEST(Options, TextsAreTakenAsTheyAre) {
   EXPECT_EQ(parsed({"-p", "-1 is [a] number, \"yes\""}).prompt, "-1 is [a] number, \"yes\"");
   EXPECT_EQ(parsed({"--stop", "[x]"}).generation.stop, std::vector<std::string>{"[x]"});
-  EXPECT_EQ(parsed({"--prompt="}).prompt.value_or(""), "");
+  EXPECT_EQ(parsed({"--prompt", ""}).prompt, "");
 }
 
 TEST(Options, BadValuesAreUsageErrors) {
