@@ -71,7 +71,7 @@ class EngineTest : public testing::Test {
     return run(*engine).begin()->second;
   }
   TempDir dir_;
-  std::string path_ = write_tiny_gguf(make_tiny_model({.matrices = id<Q4_1>}), dir_.file("tiny.gguf"));
+  std::string path_ = write_tiny_gguf(make_tiny_model({.head_dim = 32, .matrices = id<Q4_1>}), dir_.file("tiny.gguf"));
 };
 
 TEST_F(EngineTest, WhatARequestGetsDoesNotDependOnTheOthers) {
@@ -287,7 +287,7 @@ TEST_F(EngineTest, MemoryIsPlannedAndRefused) {
   const auto engine = open();
   const MemoryPlan plan = engine->memory();
   EXPECT_EQ(plan.cache_tokens, 16 * 512);
-  EXPECT_EQ(plan.bytes_per_token, 2 * 2 * 2 * 16 * 2);  // layers, heads, K and V, channels, f16
+  EXPECT_EQ(plan.bytes_per_token, 2 * 2 * 2 * 32 * 2);  // layers, heads, K and V, channels, f16
   options.context = 512;
   options.memory_limit = plan.weights + plan.scratch + 300 * plan.bytes_per_token;
   expect_error([&] { open(options); }, {"context of 512", "--context 256"});
