@@ -193,7 +193,7 @@ struct Range {
   // + 0 so that a zero is never negative.
   QUIRE_HD float least() const { return lo > hi ? 0.0f : finite(from_ordered(lo), limit) + 0.0f; }
   QUIRE_HD float most() const { return lo > hi ? 0.0f : finite(from_ordered(hi), limit) + 0.0f; }
-  QUIRE_HD float magnitude() const { return most() > -least() ? most() : -least(); }
+  QUIRE_HD float magnitude() const { return (most() > -least() ? most() : -least()) + 0.0f; }
 };
 
 }  // namespace quire

@@ -46,8 +46,8 @@ struct GgufBlock {
       i += m;
     }
   }
-  // Round-to-nearest on the block's grid, scale and minimum rounded to f16 first. A short last block is filled up with its
-  // first value, which leaves its range as it is.
+  // Round-to-nearest on the block's grid, scale and minimum rounded to f16 first. A short last block is filled up with
+  // its first value, which leaves its range as it is.
   QUIRE_HD static void encode(const Tensor& t, int64_t r0, int64_t n, const float* src, int64_t ld,
                               ScaleSource source) {
     for (int64_t i = 0; i < n; ++i) {
@@ -96,7 +96,7 @@ struct GgufBlock {
         store_half(p, (hi - lo) * (1.0f / 15.0f));
         store_half(p + 2, lo);
       } else if constexpr (Bits == 8) {
-        store_half(p, (hi > -lo ? hi : -lo) * (1.0f / 127.0f));
+        store_half(p, range.magnitude() * (1.0f / 127.0f));
       } else {
         store_half(p,
                    (hi > -lo ? hi : lo) * (-1.0f / 8.0f));  // the extreme value sits on -8; the scale may be negative
