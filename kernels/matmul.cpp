@@ -195,6 +195,7 @@ void matmul(const Context& ctx, const Tensor& x, const PackedWeight& w, const Te
   check_problem(w.problem);
   const MatmulKernel& chosen = find_kernel(ctx, w, kernel);
   if (x.rows == 0 || w.problem.n == 0) return;
+  const Scratch::Scope scope(*ctx.scratch);
   chosen.run(ctx, x, w, y, epilogue);
 }
 

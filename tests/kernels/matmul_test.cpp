@@ -315,6 +315,18 @@ TEST_F(Matmul, EmptyOperandsAreNothing) {
   }
 }
 
+TEST_F(Matmul, ScratchIsGivenBack) {
+  const Context ctx = context(default_isa());
+  const OwnedTensor w = make_tensor({id<Int8>}, 8, 70), x = make_tensor({id<Int8>, 35}, 5000, 70);
+  const PackedWeight packed =
+      pack_weight(ctx, {w}, {id<Int8>, 35}, choose_layout({{id<Int8>}, {id<Int8>, 35}, 8, 70}, ctx.isa));
+  Result y(5000, 8);
+  matmul(ctx, x, packed, y.tensor());
+  const size_t held = scratch.capacity();
+  for (int i = 0; i < 20; ++i) matmul(ctx, x, packed, y.tensor());
+  EXPECT_EQ(scratch.capacity(), held);
+}
+
 std::string error_of(const std::function<void()>& fn) {
   try {
     fn();
