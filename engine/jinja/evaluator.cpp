@@ -16,7 +16,8 @@ Evaluator::Nesting::Nesting(Evaluator& e) : evaluator(e) {
   ++e.nesting_;
 }
 
-Evaluator::Evaluator(std::vector<std::pair<std::string, Value>> variables) : root_(std::make_shared<Scope>()) {
+Evaluator::Evaluator(std::vector<std::pair<std::string, Value>> variables, Budget budget)
+    : budget_(budget), root_(std::make_shared<Scope>()) {
   root_->variables = std::move(variables);
 }
 
@@ -83,29 +84,11 @@ Evaluator::Flow Evaluator::run_branch(const Stmt& s, const ScopePtr& scope, std:
   return run_body(s.otherwise, scope, out);
 }
 
-namespace {
-
-Value loop_value(const std::vector<Value>& items, size_t i) {
-  const auto number = [](size_t n) { return Value::integer(static_cast<int64_t>(n)); };
-  const auto key = [](const char* name) { return Value::text(name); };
-  const size_t n = items.size();
-  return Value::dict({{key("index"), number(i + 1)},
-                      {key("index0"), number(i)},
-                      {key("revindex"), number(n - i)},
-                      {key("revindex0"), number(n - i - 1)},
-                      {key("first"), Value::boolean(i == 0)},
-                      {key("last"), Value::boolean(i + 1 == n)},
-                      {key("length"), number(n)},
-                      {key("previtem"), i ? items[i - 1] : Value::undefined("there is no previous item")},
-                      {key("nextitem"), i + 1 < n ? items[i + 1] : Value::undefined("there is no next item")}},
-                     true);
-}
-
-}  // namespace
-
-Evaluator::Flow Evaluator::run_loop(const Stmt& s, const ScopePtr& scope, std::string& out) {
-  const Value iterated = eval(*s.expr, scope);
+// What a for statement goes through: a list, without what its condition refuses.
+Value Evaluator::loop_items(const Stmt& s, const ScopePtr& scope) {
+  Value iterated = eval(*s.expr, scope);
   line_ = s.line;
+  if (iterated.is(Type::list) && !s.condition) return iterated;
   std::vector<Value> items = iterate(iterated, budget_);
   if (s.condition) {
     std::vector<Value> kept;
@@ -116,11 +99,17 @@ Evaluator::Flow Evaluator::run_loop(const Stmt& s, const ScopePtr& scope, std::s
     }
     items = std::move(kept);
   }
+  return Value::list(std::move(items));
+}
+
+Evaluator::Flow Evaluator::run_loop(const Stmt& s, const ScopePtr& scope, std::string& out) {
+  const Value list = loop_items(s, scope);
+  const auto& items = list.as_list().items;
   if (items.empty()) return run_body(s.otherwise, scope, out);
   for (size_t i = 0; i < items.size(); ++i) {
     budget_.spend(64);
     const auto inner = std::make_shared<Scope>(Scope{scope});
-    set(*inner, "loop", loop_value(items, i));
+    set(*inner, "loop", Value::loop({list, i}));
     line_ = s.line;
     unpack(s.targets, items[i], *inner);
     if (run_body(s.body, inner, out) == Flow::leave) break;

@@ -18,7 +18,7 @@ using ScopePtr = std::shared_ptr<Scope>;
 
 class Evaluator {
  public:
-  explicit Evaluator(std::vector<std::pair<std::string, Value>> variables);
+  Evaluator(std::vector<std::pair<std::string, Value>> variables, Budget budget);
   ~Evaluator();
 
   std::string run(const Body& body);  // Failure, at line()
@@ -31,6 +31,7 @@ class Evaluator {
   Flow run_body(const Body& body, const ScopePtr& scope, std::string& out);
   Flow run(const Stmt& s, const ScopePtr& scope, std::string& out);
   Flow run_branch(const Stmt& s, const ScopePtr& scope, std::string& out);
+  Value loop_items(const Stmt& s, const ScopePtr& scope);
   Flow run_loop(const Stmt& s, const ScopePtr& scope, std::string& out);
   void run_set_block(const Stmt& s, const ScopePtr& scope);
   void run_call_block(const Stmt& s, const ScopePtr& scope, std::string& out);

@@ -213,7 +213,7 @@ const Methods* methods_of(const Value& value) {
   static const Methods kList = {{"index", list_index_method}, {"count", list_count_method}};
   if (value.is_text()) return &kText;
   if (value.is(Type::list)) return &kList;
-  if (value.is(Type::dict) && !value.as_dict().loop) return &kDict;
+  if (value.is(Type::dict)) return &kDict;
   return nullptr;
 }
 

@@ -135,6 +135,22 @@ const Value* find_variable(const Namespace& space, std::string_view name) {
   return nullptr;
 }
 
+Value loop_attribute(const Loop& loop, const std::string& name) {
+  const auto& items = loop.items.as_list().items;
+  const size_t i = loop.index, n = items.size();
+  const auto number = [](size_t v) { return Value::integer(static_cast<int64_t>(v)); };
+  if (name == "index") return number(i + 1);
+  if (name == "index0") return number(i);
+  if (name == "revindex") return number(n - i);
+  if (name == "revindex0") return number(n - i - 1);
+  if (name == "first") return Value::boolean(i == 0);
+  if (name == "last") return Value::boolean(i + 1 == n);
+  if (name == "length") return number(n);
+  if (name == "previtem") return i > 0 ? items[i - 1] : Value::undefined("there is no previous item");
+  if (name == "nextitem") return i + 1 < n ? items[i + 1] : Value::undefined("there is no next item");
+  refuse("'loop.{}' is not supported", name);
+}
+
 }  // namespace
 
 Value attribute(const Value& value, const std::string& name) {
@@ -145,10 +161,9 @@ Value attribute(const Value& value, const std::string& name) {
     const Value* v = find_variable(value.as_namespace(), name);
     return v ? *v : missing(value, name);
   }
+  if (value.is(Type::loop)) return loop_attribute(value.as_loop(), name);
   if (!value.is(Type::dict)) return missing(value, name);
-  const Dict& dict = value.as_dict();
-  if (const Value* v = dict.find(name)) return *v;
-  if (dict.loop) refuse("'loop.{}' is not supported", name);
+  if (const Value* v = value.as_dict().find(name)) return *v;
   return missing(value, name);
 }
 

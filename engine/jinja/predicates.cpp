@@ -60,7 +60,7 @@ const std::unordered_map<std::string_view, TestEntry>& tests() {
       {"float", {is_type<Type::number>}},
       {"number", {[](const Value& v, const Value*, Budget&) { return v.is_numeric(); }}},
       {"string", {is_type<Type::text>}},
-      {"mapping", {[](const Value& v, const Value*, Budget&) { return v.is(Type::dict) && !v.as_dict().loop; }}},
+      {"mapping", {is_type<Type::dict>}},
       {"sequence", {[](const Value& v, const Value*, Budget&) { return is_container(v); }}},
       {"iterable", {[](const Value& v, const Value*, Budget&) { return is_container(v); }}},
       {"callable", {is_type<Type::callable>}},

@@ -186,7 +186,6 @@ void append_repr(std::string& out, const Value& value) {
     }
     case Type::dict: {
       const Dict& dict = value.as_dict();
-      if (dict.loop) break;
       append_text(out, "{");
       for (size_t i = 0; i < dict.entries.size(); ++i) {
         if (i) append_text(out, ", ");
@@ -199,7 +198,7 @@ void append_repr(std::string& out, const Value& value) {
     default:
       break;
   }
-  refuse("a {} cannot be printed", value.is(Type::dict) ? "loop" : to_string(value.type()));
+  refuse("a {} cannot be printed", to_string(value.type()));
 }
 
 std::string to_text(const Value& value) {

@@ -11,8 +11,8 @@ Template::Template(std::string_view source) {
   body_ = Parser(lex(source)).parse();
 }
 
-std::string Template::render(std::vector<std::pair<std::string, Value>> variables) const {
-  Evaluator evaluator(std::move(variables));
+std::string Template::render(std::vector<std::pair<std::string, Value>> variables, Budget budget) const {
+  Evaluator evaluator(std::move(variables), budget);
   try {
     return evaluator.run(body_);
   } catch (const Failure& e) {

@@ -18,7 +18,7 @@ class Template {
   explicit Template(std::string_view source);  // Error with the line
 
   // Error with the line and what failed; of raise_exception, its text.
-  std::string render(std::vector<std::pair<std::string, Value>> variables) const;
+  std::string render(std::vector<std::pair<std::string, Value>> variables, Budget budget = {}) const;
 
  private:
   Body body_;

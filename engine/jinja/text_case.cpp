@@ -69,8 +69,9 @@ bool valid_and_matches(const Pattern& pattern, std::string_view character) {
 }  // namespace
 
 std::string to_upper(std::string_view text) {
-  std::string out = change_case(text, "\\U$0");
-  return find_text(out, "ß", 0) == std::string::npos ? out : replace(out, "ß", "SS", -1);
+  // PCRE2 maps sharp s to its capital, as simple case mapping has it; Python writes two letters.
+  if (find_text(text, "ß", 0) == std::string::npos) return change_case(text, "\\U$0");
+  return change_case(replace(text, "ß", "SS", -1), "\\U$0");
 }
 
 std::string to_lower(std::string_view text) { return change_case(text, "\\L$0"); }

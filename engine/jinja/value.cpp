@@ -13,8 +13,8 @@ void append_text(std::string& out, std::string_view piece) {
 }
 
 const char* to_string(Type type) {
-  static const char* const kNames[] = {"undefined", "none", "bool", "int",       "float",
-                                       "str",       "list", "dict", "namespace", "function"};
+  static const char* const kNames[] = {"undefined", "none", "bool",      "int",      "float", "str",
+                                       "list",      "dict", "namespace", "function", "loop"};
   return kNames[static_cast<size_t>(type)];
 }
 
@@ -86,9 +86,8 @@ Value Value::list(std::vector<Value> items, bool tuple) {
   return v;
 }
 
-Value Value::dict(std::vector<Entry> entries, bool loop) {
+Value Value::dict(std::vector<Entry> entries) {
   auto dict = std::make_shared<Dict>();
-  dict->loop = loop;
   if (entries.size() > 4096) refuse("a dict of {} entries; at most 4096 are supported", entries.size());
   for (Entry& entry : entries) {
     if (!hashable(entry.first)) refuse("a {} cannot be the key of a dict", to_string(entry.first.type()));
@@ -114,6 +113,12 @@ Value Value::name_space(std::shared_ptr<Namespace> value) {
 Value Value::callable(Callable value) {
   Value v;
   v.data_ = std::make_shared<const Callable>(std::move(value));
+  return v;
+}
+
+Value Value::loop(Loop value) {
+  Value v;
+  v.data_ = std::make_shared<const Loop>(std::move(value));
   return v;
 }
 
@@ -146,6 +151,7 @@ bool Value::truth() const {
       return !as_dict().entries.empty();
     case Type::name_space:
     case Type::callable:
+    case Type::loop:
       return true;
   }
   return false;
@@ -169,8 +175,15 @@ bool Value::same(const Value& other) const {
   }
 }
 
-uint32_t Value::depth() const { return is(Type::list) ? as_list().depth : is(Type::dict) ? as_dict().depth : 0; }
-uint64_t Value::weight() const { return is(Type::list) ? as_list().weight : is(Type::dict) ? as_dict().weight : 1; }
+uint32_t Value::depth() const {
+  if (is(Type::loop)) return as_loop().items.depth() + 1;
+  return is(Type::list) ? as_list().depth : is(Type::dict) ? as_dict().depth : 0;
+}
+
+uint64_t Value::weight() const {
+  if (is(Type::loop)) return as_loop().items.weight() + 1;
+  return is(Type::list) ? as_list().weight : is(Type::dict) ? as_dict().weight : 1;
+}
 
 const Value* Dict::find(std::string_view key) const {
   for (const Entry& e : entries)
@@ -292,7 +305,6 @@ std::vector<Value> iterate(const Value& value, Budget& budget) {
       out = value.as_list().items;
       break;
     case Type::dict:
-      if (value.as_dict().loop) refuse("'loop' cannot be iterated");
       budget.spend(value.as_dict().entries.size() * 4);
       for (const Entry& e : value.as_dict().entries) out.push_back(e.first);
       break;

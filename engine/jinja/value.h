@@ -46,8 +46,9 @@ struct List;
 struct Dict;
 struct Namespace;
 struct Callable;
+struct Loop;
 
-enum class Type : uint8_t { undefined, none, boolean, integer, number, text, list, dict, name_space, callable };
+enum class Type : uint8_t { undefined, none, boolean, integer, number, text, list, dict, name_space, callable, loop };
 const char* to_string(Type type);
 
 class Value {
@@ -60,9 +61,10 @@ class Value {
   static Value number(double value);
   static Value text(std::string value);
   static Value list(std::vector<Value> items, bool tuple = false);
-  static Value dict(std::vector<Entry> entries, bool loop = false);  // of equal keys the last one's value
+  static Value dict(std::vector<Entry> entries);  // of equal keys the last one's value
   static Value name_space(std::shared_ptr<Namespace> value);
   static Value callable(Callable value);
+  static Value loop(Loop value);
 
   Type type() const { return static_cast<Type>(data_.index()); }
   bool is(Type t) const { return type() == t; }
@@ -80,6 +82,7 @@ class Value {
   const Dict& as_dict() const { return *std::get<std::shared_ptr<const Dict>>(data_); }
   Namespace& as_namespace() const { return *std::get<std::shared_ptr<Namespace>>(data_); }
   const Callable& as_callable() const { return *std::get<std::shared_ptr<const Callable>>(data_); }
+  const Loop& as_loop() const { return *std::get<std::shared_ptr<const Loop>>(data_); }
   const std::string& hint() const;
 
   bool truth() const;
@@ -94,7 +97,8 @@ class Value {
   };
   using Text = std::shared_ptr<const std::string>;
   std::variant<Undefined, std::monostate, bool, int64_t, double, Text, std::shared_ptr<const List>,
-               std::shared_ptr<const Dict>, std::shared_ptr<Namespace>, std::shared_ptr<const Callable>>
+               std::shared_ptr<const Dict>, std::shared_ptr<Namespace>, std::shared_ptr<const Callable>,
+               std::shared_ptr<const Loop>>
       data_;
 };
 
@@ -107,11 +111,15 @@ struct List {
 
 struct Dict {
   std::vector<Entry> entries;  // in order of insertion
-  bool loop = false;           // the `loop` of a for statement
   uint32_t depth = 1;
   uint64_t weight = 1;
   const Value* find(std::string_view key) const;
   const Value* find(const Value& key) const;
+};
+
+struct Loop {   // the `loop` of a for statement
+  Value items;  // list
+  size_t index = 0;
 };
 
 struct Namespace {

@@ -1,4 +1,5 @@
-// The engine's promises: what a request gets depends on the request alone, and nothing is lost when something goes wrong.
+// The engine's promises: what a request gets depends on the request alone, and nothing is lost when something goes
+// wrong.
 #include "engine/engine.h"
 
 #include <gtest/gtest.h>
