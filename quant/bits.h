@@ -108,17 +108,15 @@ struct CodePlanes {
   }
   // n <= kPiece codes from column c0.
   QUIRE_HD static void read(const Tensor& t, int64_t r, int64_t c0, int64_t n, uint8_t* out) {
-    if (t.order != Order::natural) {
-      for (int64_t i = 0; i < n; ++i) out[i] = uint8_t(get(t, r, c0 + i));
-    } else if constexpr (Low == 8) {
-      memcpy(out, t.data.row<const uint8_t>(r) + c0, size_t(n));
+    if (t.order == Order::natural) {
+      read_stored(t, r, c0, n, out);
+    } else if (t.cols <= kPiece) {  // a row of the cache: all of it, then its columns
+      uint8_t row[kPiece];
+      read_stored(t, r, 0, t.cols, row);
+      if (t.order == Order::value_tiles && c0 % 16 == 0 && n % 16 == 0) return gather_tiles(row, t.cols, c0, n, out);
+      for (int64_t i = 0; i < n; ++i) out[i] = row[stored_column(t.order, t.cols, c0 + i)];
     } else {
-      unpack_bits<Low>(t.data.row<const uint8_t>(r), c0, n, out);
-      if constexpr (High > 0) {
-        uint8_t high[kPiece];
-        unpack_bits<High>(t.high.row<const uint8_t>(r), c0, n, high);
-        for (int64_t i = 0; i < n; ++i) out[i] = uint8_t(out[i] | high[i] << Low);
-      }
+      for (int64_t i = 0; i < n; ++i) out[i] = uint8_t(get(t, r, c0 + i));
     }
   }
   // Before the codes of rows [r0, r0 + n) are written: codes smaller than a byte are or-ed into place.
@@ -142,6 +140,27 @@ struct CodePlanes {
   }
 
  private:
+  QUIRE_HD static void gather_tiles(const uint8_t* row, int64_t cols, int64_t c0, int64_t n, uint8_t* out) {
+    const int64_t step = cols / 8;
+    for (int64_t i = 0; i < n; i += 16) {
+      const uint8_t* pairs = row + (c0 + i) / 8;  // 2 * tile
+      for (int g = 0; g < 8; ++g) memcpy(out + i + 2 * g, pairs + g * step, 2);
+    }
+  }
+  // n <= kPiece codes from place p0, as they lie.
+  QUIRE_HD static void read_stored(const Tensor& t, int64_t r, int64_t p0, int64_t n, uint8_t* out) {
+    const uint8_t* data = t.data.row<const uint8_t>(r);
+    if constexpr (Low == 8) {
+      memcpy(out, data + p0, size_t(n));
+    } else {
+      unpack_bits<Low>(data, p0, n, out);
+      if constexpr (High > 0) {
+        uint8_t high[kPiece];
+        unpack_bits<High>(t.high.row<const uint8_t>(r), p0, n, high);
+        for (int64_t i = 0; i < n; ++i) out[i] = uint8_t(out[i] | high[i] << Low);
+      }
+    }
+  }
   QUIRE_HD static void put(const Tensor& t, int64_t r, int64_t p, uint8_t v) {
     uint8_t* data = t.data.row<uint8_t>(r);
     if constexpr (Low == 8) {
