@@ -1,5 +1,5 @@
-// Errors. Every failure a caller can meet is a quire::Error whose text names the operation, the values that were wrong and
-// what would work. The library never prints and never exits.
+// Errors. Every failure a caller can meet is a quire::Error whose text names the operation, the values that were wrong
+// and what would work. The library never prints and never exits.
 #pragma once
 #include <stdexcept>
 #include <string>

@@ -20,7 +20,8 @@ class ThreadPool {
   template <class Fn>
   void parallel_for(int64_t n, int64_t grain, Fn&& fn) {
     using F = std::remove_reference_t<Fn>;
-    run(n, grain, [](void* f, int64_t begin, int64_t end) { (*static_cast<F*>(f))(begin, end); },
+    run(
+        n, grain, [](void* f, int64_t begin, int64_t end) { (*static_cast<F*>(f))(begin, end); },
         const_cast<void*>(static_cast<const void*>(&fn)));
   }
 

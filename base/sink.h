@@ -6,7 +6,8 @@
 
 namespace quire {
 
-// Called now and then during long work: what is done, how far, of how much (total 0 = unknown). Returning false cancels.
+// Called now and then during long work: what is done, how far, of how much (total 0 = unknown). Returning false
+// cancels.
 using Progress = std::function<bool(const std::string& what, int64_t done, int64_t total)>;
 
 // Messages a user should see once ("quantizing at load by round-to-nearest ...").

@@ -9,8 +9,8 @@ int64_t lay_out(const KvFormat& format, int64_t head_dim, int64_t used, KvPart& 
   const CodecInfo& codec = info(format.codec);
   const int64_t groups = format.group > 0 ? (head_dim + format.group - 1) / format.group : 1;
   check(codec.group == 0 && codec.row_bytes(head_dim, groups).aux == 0, "{} is no cache format", codec.name);
-  check(format.span >= 1 && kPageTokens % format.span == 0, "a cache page of {} tokens cannot hold spans of {}", kPageTokens,
-        format.span);
+  check(format.span >= 1 && kPageTokens % format.span == 0, "a cache page of {} tokens cannot hold spans of {}",
+        kPageTokens, format.span);
   check(head_dim > 0 && head_dim % 16 == 0 && (format.group <= 1 || head_dim % format.group == 0),
         "a {} cache needs heads of a multiple of 16{} channels, not {}", to_string(Format{format.codec, format.group}),
         format.group > 1 ? fmt::format(" and of {}", format.group) : "", head_dim);

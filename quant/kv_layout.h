@@ -1,7 +1,7 @@
 // Where a key or value lies in the paged cache: the only code that computes cache addresses, shared by host and device.
 //
-//   block = pool[layer] + (page * kv_heads + head) * layout.bytes          64 tokens a page, position = 64 * page_index + row
-//   block = K codes | K high bits | K meta | V codes | V high bits | V meta, K and V parts on 128 bytes
+//   block = pool[layer] + (page * kv_heads + head) * layout.bytes          64 tokens a page, position = 64 * page_index
+//   + row block = K codes | K high bits | K meta | V codes | V high bits | V meta, K and V parts on 128 bytes
 // A part *is* a Tensor of 64 rows x head_dim, so codecs work on it unchanged.
 #pragma once
 #include "quant/formats.h"
@@ -32,7 +32,8 @@ struct KvLayout {
   bool sealed() const { return k_format.sealed() || v_format.sealed(); }
 };
 
-KvLayout kv_layout(const KvFormat& k, const KvFormat& v, int64_t head_dim);  // Error if a format cannot hold head_dim channels
+KvLayout kv_layout(const KvFormat& k, const KvFormat& v,
+                   int64_t head_dim);  // Error if a format cannot hold head_dim channels
 
 QUIRE_HD inline int64_t kv_block_offset(const KvLayout& layout, int64_t page, int64_t kv_heads, int64_t head) {
   return (page * kv_heads + head) * layout.bytes;
