@@ -1,0 +1,142 @@
+#include "kernels/hadamard.h"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+namespace quire {
+
+namespace {
+
+constexpr int64_t kMaxBase = 512;  // the K x K part costs K operations a value
+
+bool is_prime(int64_t n) {
+  if (n < 2) return false;
+  for (int64_t d = 2; d * d <= n; ++d) {
+    if (n % d == 0) return false;
+  }
+  return true;
+}
+
+bool paley_one(int64_t k) { return (k - 1) % 4 == 3 && is_prime(k - 1); }
+bool paley_two(int64_t k) { return k % 2 == 0 && (k / 2 - 1) % 4 == 1 && is_prime(k / 2 - 1); }
+
+// The smallest K with order = K * 2^r; 0 if there is none.
+int64_t base_of(int64_t order) {
+  int64_t k = order;
+  while (k > 0 && k % 2 == 0) k /= 2;
+  if (k == 1) return 1;
+  for (; k > 0 && k <= std::min(order, kMaxBase); k *= 2) {
+    if (order % k == 0 && (paley_one(k) || paley_two(k))) return k;
+  }
+  return 0;
+}
+
+// Quadratic character of every residue: 0, 1 for squares, -1.
+std::vector<int8_t> characters(int64_t q) {
+  std::vector<int8_t> chi(size_t(q), -1);
+  for (int64_t i = 1; i < q; ++i) chi[size_t(i * i % q)] = 1;
+  chi[0] = 0;
+  return chi;
+}
+
+// Paley's conference matrix of order q + 1 at (i, j): zeros on the diagonal, skew for q = 3 mod 4, symmetric for q = 1.
+int conference(const std::vector<int8_t>& chi, int64_t i, int64_t j) {
+  const int64_t q = int64_t(chi.size());
+  if (i == 0 && j == 0) return 0;
+  if (i == 0) return 1;
+  if (j == 0) return q % 4 == 3 ? -1 : 1;
+  return chi[size_t((i - j + q) % q)];
+}
+
+std::vector<int8_t> base_matrix(int64_t k) {
+  std::vector<int8_t> h(size_t(k * k), 1);
+  if (k == 1) return h;
+  const bool one = paley_one(k);
+  const std::vector<int8_t> chi = characters(one ? k - 1 : k / 2 - 1);
+  for (int64_t i = 0; i < k; ++i) {
+    for (int64_t j = 0; j < k; ++j) {
+      int value = 0;
+      if (one) {  // I + S
+        value = conference(chi, i, j) + (i == j);
+      } else {  // S (x) [1 1; 1 -1] + I (x) [1 -1; -1 -1]
+        const int s = conference(chi, i / 2, j / 2), corner = i % 2 + j % 2;
+        value = s * (corner == 2 ? -1 : 1) + (i / 2 == j / 2) * (corner == 0 ? 1 : -1);
+      }
+      h[size_t(i * k + j)] = int8_t(value);
+    }
+  }
+  return h;
+}
+
+void walsh(float* v, int64_t n) {
+  for (int64_t distance = 1; distance < n; distance *= 2) {
+    for (int64_t i = 0; i < n; i += 2 * distance) {
+      for (int64_t j = i; j < i + distance; ++j) {
+        const float a = v[j], b = v[j + distance];
+        v[j] = a + b;
+        v[j + distance] = a - b;
+      }
+    }
+  }
+}
+
+}  // namespace
+
+bool Hadamard::exists(int64_t order) { return base_of(order) > 0; }
+
+Hadamard::Hadamard(int64_t order) : k_(base_of(order)) {
+  if (k_ == 0) {
+    int64_t below = order - 1, above = std::max<int64_t>(order, 0) + 1;
+    while (below > 0 && !exists(below)) --below;
+    while (!exists(above)) ++above;
+    fail(fmt::format("hadamard: no matrix of order {} is known here; the nearest are {}{}", order,
+                     below > 0 ? fmt::format("{} and ", below) : "", above));
+  }
+  while (this->order() < order) ++log2_;
+  base_ = base_matrix(k_);
+}
+
+void Hadamard::apply(float* in, float* out, bool transpose) const {
+  const int64_t n = power();
+  const float scale = 1.0f / std::sqrt(float(order()));
+  for (int64_t k = 0; k < k_; ++k) walsh(in + k * n, n);
+  for (int64_t row = 0; row < k_; ++row) {
+    float* to = out + row * n;
+    for (int64_t k = 0; k < k_; ++k) {
+      const float* from = in + k * n;
+      const bool plus = (transpose ? sign(k, row) : sign(row, k)) > 0;
+      if (k == 0) {
+        for (int64_t t = 0; t < n; ++t) to[t] = plus ? from[t] : -from[t];
+      } else if (plus) {
+        for (int64_t t = 0; t < n; ++t) to[t] += from[t];
+      } else {
+        for (int64_t t = 0; t < n; ++t) to[t] -= from[t];
+      }
+    }
+    for (int64_t t = 0; t < n; ++t) to[t] *= scale;
+  }
+}
+
+void hadamard(const Context& ctx, const Tensor& x, const Hadamard& h, bool transpose, const Tensor& y) {
+  check(x.codec == id<F32> && y.rows == x.rows && y.cols == x.cols && x.cols % h.order() == 0,
+        "hadamard: x {} (f32) and y {} do not fit each other and blocks of {} columns", describe(x), describe(y),
+        h.order());
+  check(y.scale.rows == 1, "hadamard: rows of y {} share scales", describe(y));
+  const CodecInfo& to = info(y.codec);
+  ctx.parallel_for(x.rows, 4, [&](int64_t begin, int64_t end) {
+    thread_local std::vector<float> work;
+    work.resize(size_t(x.cols + h.order()));
+    float *out = work.data(), *in = out + x.cols;
+    for (int64_t t = begin; t < end; ++t) {
+      const float* row = x.data.row<const float>(t);
+      for (int64_t c = 0; c < x.cols; c += h.order()) {
+        std::copy_n(row + c, h.order(), in);
+        h.apply(in, out + c, transpose);
+      }
+      to.encode(y, t, 1, out, x.cols, scale_source(y));
+    }
+  });
+}
+
+}  // namespace quire
