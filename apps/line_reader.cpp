@@ -2,12 +2,14 @@
 
 #include <cerrno>
 #include <clocale>
+#include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
 
 #include <histedit.h>
 #include <langinfo.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include "apps/interrupt.h"
@@ -35,26 +37,40 @@ LineReader::State* state_of(EditLine* line) {
   return static_cast<LineReader::State*>(data);
 }
 
-int read_byte(unsigned char& byte) { return int(read(STDIN_FILENO, &byte, 1)); }
+// Waits for a byte, or for a signal that comes at any time: between looking and waiting signals are held back. 1: a
+// byte, 0: the end, -1: give up the line (Ctrl-C, or no terminal any more).
+int read_byte(EditLine* line, unsigned char& byte) {
+  sigset_t ours, before;
+  sigemptyset(&ours);
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGWINCH}) sigaddset(&ours, signal);
+  sigprocmask(SIG_BLOCK, &ours, &before);
+  int result = -2;
+  while (result == -2) {
+    pollfd input{STDIN_FILENO, POLLIN, 0};
+    if (interrupted()) {
+      state_of(line)->interrupted = true;
+      result = -1;
+    } else if (take_resized()) {
+      el_resize(line);
+    } else if (ppoll(&input, 1, nullptr, &before) > 0) {
+      result = int(read(STDIN_FILENO, &byte, 1));
+    } else if (errno != EINTR) {
+      result = -1;
+    }
+  }
+  sigprocmask(SIG_SETMASK, &before, nullptr);
+  return result;
+}
 
 // One character of UTF-8 from the terminal. libedit's own reader would go on after Ctrl-C; this one gives up the line.
 int read_character(EditLine* line, wchar_t* out) {
   unsigned char byte = 0;
-  for (;;) {
-    const int n = read_byte(byte);
-    if (n == 1) break;
-    if (n == 0) return 0;
-    if (errno != EINTR) return -1;
-    if (interrupted()) {
-      state_of(line)->interrupted = true;
-      return -1;
-    }
-    if (take_resized()) el_resize(line);
-  }
+  const int n = read_byte(line, byte);
+  if (n <= 0) return n;
   const int more = byte < 0xC0 ? 0 : byte < 0xE0 ? 1 : byte < 0xF0 ? 2 : 3;
   uint32_t code = more == 0 ? byte : byte & (0x3Fu >> more);
   for (int i = 0; i < more; ++i) {
-    if (read_byte(byte) != 1 || (byte & 0xC0) != 0x80) {
+    if (read_byte(line, byte) != 1 || (byte & 0xC0) != 0x80) {
       code = 0xFFFD;
       break;
     }

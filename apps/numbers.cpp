@@ -17,8 +17,8 @@ int64_t parse_bytes(std::string_view what, std::string_view text) {
   constexpr std::string_view kUnits = "BKMGT";
   const size_t exponent = unit.empty() ? 0 : kUnits.find(unit[0]);
   const bool known = unit.size() <= 1 || (exponent > 0 && (unit.substr(1) == "B" || unit.substr(1) == "IB"));
-  check(digits > 0 && exponent < kUnits.size() && known, "{}: '{}' is not an amount of memory; such as 2G, 500M, 1.5GiB", what,
-        text);
+  check(digits > 0 && exponent < kUnits.size() && known,
+        "{}: '{}' is not an amount of memory; such as 2G, 500M, 1.5GiB", what, text);
   const double bytes = std::ldexp(parse_number<double>(what, text.substr(0, digits)), int(10 * exponent));
   check(bytes < 9e18, "{}: '{}' is out of range", what, text);
   return int64_t(bytes);

@@ -127,6 +127,7 @@ TEST_F(ChatTerminal, AFileGoesWithTheNextMessage) {
     chat.type(line + "\n");
   }
   ASSERT_TRUE(chat.shows("messages are in")) << chat.seen();
+  ASSERT_TRUE(chat.shows(kPrompt));
   chat.type(kCtrlD);
   EXPECT_EQ(chat.wait(), 0);
   std::ifstream file(saved);
@@ -139,6 +140,7 @@ TEST_F(ChatTerminal, TheHistoryComesBack) {
     ASSERT_TRUE(chat.shows(kPrompt)) << chat.seen();
     chat.type("a line to remember \xC3\xA9\n");
     ASSERT_TRUE(chat.shows("t/s | answer ")) << chat.seen();
+    ASSERT_TRUE(chat.shows(kPrompt));
     chat.type(kCtrlD);
     EXPECT_EQ(chat.wait(), 0);
   }
@@ -148,6 +150,7 @@ TEST_F(ChatTerminal, TheHistoryComesBack) {
   EXPECT_TRUE(chat.shows("a line to remember \xC3\xA9")) << chat.seen();
   chat.type("\n");
   ASSERT_TRUE(chat.shows("t/s | answer ")) << chat.seen();
+  ASSERT_TRUE(chat.shows(kPrompt));
   chat.type("/exit\n");
   EXPECT_EQ(chat.wait(), 0);
 }

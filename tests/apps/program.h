@@ -28,6 +28,8 @@ struct ProgramResult {
 
 // In the child: becomes the program. `environment` is added to what the tests run in.
 [[noreturn]] inline void exec_program(const std::vector<std::string>& arguments, const Environment& environment) {
+  // Whoever runs the tests may ignore Ctrl-C (a shell does so for background jobs), and the program would inherit that.
+  for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGPIPE}) signal(number, SIG_DFL);
   for (const auto& [name, value] : environment) setenv(name.c_str(), value.c_str(), 1);
   std::string binary = QUIRE_BINARY;
   std::vector<char*> argv = {binary.data()};
@@ -133,9 +135,11 @@ class TerminalProgram {
     return true;
   }
   const std::string& seen() const { return seen_; }
+  // The exit code; a program that does not end is killed.
   int wait() {
     while (read_some()) {
     }
+    if (timed_out_) kill(child_, SIGKILL);
     const int code = exit_code(child_);
     child_ = -1;
     return code;
@@ -144,13 +148,16 @@ class TerminalProgram {
  private:
   bool read_some() {
     pollfd fd{terminal_, POLLIN, 0};
-    if (poll(&fd, 1, 120000) <= 0) return false;
+    constexpr int kPatience = 60000;  // milliseconds
+    timed_out_ = poll(&fd, 1, kPatience) <= 0;
+    if (timed_out_) return false;
     std::array<char, 4096> block;
     const ssize_t n = read(terminal_, block.data(), block.size());  // fails when the program has closed its end
     if (n > 0) seen_.append(block.data(), size_t(n));
     return n > 0;
   }
 
+  bool timed_out_ = false;
   int terminal_ = -1;
   pid_t child_ = -1;
   std::string seen_;
