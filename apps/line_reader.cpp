@@ -67,6 +67,11 @@ int read_character(EditLine* line, wchar_t* out) {
   unsigned char byte = 0;
   const int n = read_byte(line, byte);
   if (n <= 0) return n;
+  if (byte == 0) {
+    // Ctrl-D pressed while the terminal was not ours (during an answer) is kept by it as a zero.
+    const LineInfo* info = el_line(line);
+    if (info->lastchar == info->buffer) return 0;
+  }
   const int more = byte < 0xC0 ? 0 : byte < 0xE0 ? 1 : byte < 0xF0 ? 2 : 3;
   uint32_t code = more == 0 ? byte : byte & (0x3Fu >> more);
   for (int i = 0; i < more; ++i) {
