@@ -64,6 +64,13 @@ std::vector<std::pair<std::string, std::string>> config_rows(const ModelConfig& 
           {"tied_embeddings", c.tied_embeddings ? "yes" : "no"}};
 }
 
+std::vector<std::pair<std::string, std::string>> stored_rows(const Scheme& s) {
+  return {{"weights", to_string(s.weight)},
+          {"embedding", to_string(s.embedding)},
+          {"activations", to_string(s.activation)},
+          {"cache", s.kv.name}};
+}
+
 std::string cut(const std::string& text) {
   constexpr size_t kMost = 100;
   std::string line = harmless(text);
@@ -78,6 +85,10 @@ void print_file(const Checkpoint& checkpoint, const Contents& contents, bool ten
   std::string out = fmt::format("Model ({})\n", checkpoint.container());
   for (const auto& [key, value] : config_rows(checkpoint.config()))
     out += fmt::format("  {:<16} {}\n", key, cut(value));
+  if (const std::optional<Scheme>& stored = checkpoint.stored_scheme()) {
+    out += fmt::format("Quantized by `quire quantize` (scheme {})\n", stored->name);
+    for (const auto& [key, value] : stored_rows(*stored)) out += fmt::format("  {:<16} {}\n", key, value);
+  }
   out += "Metadata\n";
   for (const auto& [key, value] : checkpoint.metadata()) out += fmt::format("  {:<44} {}\n", cut(key), cut(value));
   out += fmt::format("Tensors: {}, {} values, {}, {:.3f} bits a weight\n", contents.all.tensors, contents.all.values,
@@ -113,6 +124,10 @@ nlohmann::json inspect_json(const Engine& engine, const Contents& contents, bool
   for (const auto& [key, value] : config_rows(checkpoint.config())) config[key] = value;
   auto& metadata = object["metadata"] = nlohmann::json::object();
   for (const auto& [key, value] : checkpoint.metadata()) metadata[key] = value;
+  if (const std::optional<Scheme>& stored = checkpoint.stored_scheme()) {
+    auto& quantized = object["quantized"] = {{"scheme", stored->name}};
+    for (const auto& [key, value] : stored_rows(*stored)) quantized[key] = value;
+  }
   auto& formats = object["formats"] = nlohmann::json::object();
   for (const auto& [format, group] : contents.formats)
     formats[format] = {{"tensors", group.tensors}, {"values", group.values}, {"bytes", group.bytes}};

@@ -22,6 +22,7 @@ constexpr const char* kFooter = R"(Examples:
   quire generate -p "The capital of France is" --max-tokens 16 --json
   quire perplexity --file text.txt --scheme w8a8kv8
   quire inspect -m model.gguf
+  quire quantize --scheme w4a8 --output model-w4a8
 `quire VERB --help` tells more. Exit codes: 0 done, 1 failed, 2 bad command line, 130 interrupted.)";
 
 void print_error(std::string_view message) {
@@ -40,7 +41,8 @@ int run(int argc, char** argv) {
   program.set_version_flag("--version", version_text);
   program.footer(kFooter);
   program.require_subcommand(0, 1);
-  const std::array verbs = {add_chat(program), add_generate(program), add_perplexity(program), add_inspect(program)};
+  const std::array verbs = {add_chat(program), add_generate(program), add_perplexity(program), add_inspect(program),
+                            add_quantize(program)};
   const auto parsed = [&] {
     return std::find_if(verbs.begin(), verbs.end(), [](const Verb& verb) { return verb.app->parsed(); });
   };

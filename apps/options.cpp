@@ -53,8 +53,21 @@ void add_settings(CLI::App& verb, GenerationSettings& settings) {
   }
 }
 
-void add_engine_options(CLI::App& verb, EngineOptions& engine) {
+void add_limits(CLI::App& verb, EngineOptions& engine) {
   constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
+  add_parsed(verb, "--context,-c", "TOKENS", "most tokens of a conversation (default: the model's)", kModelGroup,
+             [&engine](const std::string& text) { engine.context = parse_number<int64_t>("context", text, 1, kMost); });
+  add_parsed(verb, "--memory-limit", "SIZE",
+             "weights, scratch and cache together: 2G, 500M (default: 90 % of what is free)", kModelGroup,
+             [&engine](const std::string& text) {
+               engine.memory_limit = parse_bytes("memory-limit", text);
+               check(engine.memory_limit > 0, "memory-limit: '{}' is nothing", text);
+             });
+}
+
+}  // namespace
+
+void add_model_options(CLI::App& verb, EngineOptions& engine) {
   verb.add_option("--model,-m", engine.model, "a .gguf file or a model directory (default: the fetched model)")
       ->type_name("PATH")
       ->group(kModelGroup);
@@ -70,20 +83,11 @@ void add_engine_options(CLI::App& verb, EngineOptions& engine) {
              });
   add_parsed(verb, "--threads,-t", "N", "threads (default: all cores)", kModelGroup,
              [&engine](const std::string& text) { engine.threads = parse_number<int>("threads", text, 1, 4096); });
-  add_parsed(verb, "--context,-c", "TOKENS", "most tokens of a conversation (default: the model's)", kModelGroup,
-             [&engine](const std::string& text) { engine.context = parse_number<int64_t>("context", text, 1, kMost); });
-  add_parsed(verb, "--memory-limit", "SIZE",
-             "weights, scratch and cache together: 2G, 500M (default: 90 % of what is free)", kModelGroup,
-             [&engine](const std::string& text) {
-               engine.memory_limit = parse_bytes("memory-limit", text);
-               check(engine.memory_limit > 0, "memory-limit: '{}' is nothing", text);
-             });
 }
 
-}  // namespace
-
 void add_common_options(CLI::App& verb, CommonOptions& options) {
-  add_engine_options(verb, options.engine);
+  add_model_options(verb, options.engine);
+  add_limits(verb, options.engine);
   verb.add_option("--prompt,-p", options.prompt, "the text to answer or to continue")
       ->type_name("TEXT")
       ->group(kPromptGroup);

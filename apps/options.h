@@ -42,6 +42,7 @@ struct CommonOptions {
   bool quiet = false;
 };
 
+void add_model_options(CLI::App& verb, EngineOptions& engine);  // --model --scheme --kv --threads
 void add_common_options(CLI::App& verb, CommonOptions& options);
 // Says on standard error which prompt and sampling flags were given to a verb that does not use them.
 void note_unused(const CLI::App& verb);

@@ -16,6 +16,7 @@ Verb add_chat(CLI::App& program);
 Verb add_generate(CLI::App& program);
 Verb add_perplexity(CLI::App& program);
 Verb add_inspect(CLI::App& program);
+Verb add_quantize(CLI::App& program);
 
 std::string version_text();
 

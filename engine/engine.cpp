@@ -22,7 +22,7 @@ struct Engine::State {
       : options(std::move(o)),
         checkpoint(std::move(c)),
         tokenizer(checkpoint.tokenizer()),
-        scheme(parse_scheme(options.scheme, options.kv)),
+        scheme(choose_scheme(options.scheme, options.kv, checkpoint.stored_scheme())),
         pool(options.threads > 0 ? options.threads : hardware_threads()) {
     ctx.pool = &pool;
     ctx.scratch = &scratch;
@@ -65,7 +65,9 @@ std::unique_ptr<Engine> Engine::open(EngineOptions options) {
   const ModelConfig& c = s.checkpoint.config();
   check(s.options.context <= c.context, "a context of {} was asked for; {} was made for at most {}", s.options.context, c.name,
         c.context);
-  if (!s.scheme.native && info(s.scheme.weight.codec).linear && s.scheme.weight.codec != id<F32> && s.options.log) {
+  const std::optional<Scheme>& stored = s.checkpoint.stored_scheme();
+  const bool as_stored = stored && stored->weight == s.scheme.weight && stored->embedding == s.scheme.embedding;
+  if (!as_stored && !s.scheme.native && info(s.scheme.weight.codec).linear && s.scheme.weight.codec != id<F32> && s.options.log) {
     s.options.log(fmt::format("quantizing at load by round-to-nearest: weights {}, embedding and head {}",
                               to_string(s.scheme.weight), to_string(s.scheme.embedding)));
   }

@@ -30,7 +30,7 @@ class Checkpoint;
 
 struct EngineOptions {
   std::string model;         // a .gguf file or a HuggingFace directory
-  std::string scheme;        // quant/scheme.h; empty: the model's own formats
+  std::string scheme;        // quant/scheme.h; empty: the model's own formats, or what `quantize` stored it for
   std::string kv;            // cache alone ("kv4"); overrides the scheme's
   int threads = 0;           // 0: all cores this process may use
   int64_t context = 0;       // most tokens of one sequence; 0: the model's

@@ -18,7 +18,11 @@ Checkpoint Checkpoint::open(const std::string& path) {
         "safetensors, is needed)",
         path);
   try {
-    return std::filesystem::is_directory(status) ? open_hf_directory(path) : open_gguf(path);
+    if (!std::filesystem::is_directory(status)) return open_gguf(path);
+    Checkpoint checkpoint = open_hf_directory(path);
+    const bool unfinished = checkpoint.stored_scheme() && std::filesystem::canonical(path).extension() == kUnfinished;
+    check(!unfinished, "'{}' is what an interrupted `quire quantize` left; run it again to finish it", path);
+    return checkpoint;
   } catch (const std::filesystem::filesystem_error& e) {
     fail(fmt::format("'{}' cannot be read: {}", path, e.what()));
   }
@@ -31,6 +35,7 @@ Checkpoint::~Checkpoint() = default;
 const ModelConfig& Checkpoint::config() const { return state_->config; }
 const TokenizerData& Checkpoint::tokenizer() const { return state_->tokenizer; }
 const std::string& Checkpoint::container() const { return state_->container; }
+const std::optional<Scheme>& Checkpoint::stored_scheme() const { return state_->stored_scheme; }
 const std::vector<CheckpointTensor>& Checkpoint::tensors() const { return state_->tensors; }
 const std::vector<std::pair<std::string, std::string>>& Checkpoint::metadata() const { return state_->metadata; }
 
@@ -69,14 +74,18 @@ void CheckpointBuilder::add(std::string name, std::string source_name, Codec cod
                             const std::byte* bytes) {
   Tensor t = view(codec, rows, cols, bytes);
   const uintptr_t needed = codec == id<F32> ? alignof(float) : alignof(uint16_t);  // blocks begin with an f16
-  if (reinterpret_cast<uintptr_t>(bytes) % needed != 0) {
-    t.data.ptr = own(size_t(rows * t.data.pitch));
-    std::memcpy(t.data.ptr, bytes, size_t(rows * t.data.pitch));
-  }
-  insert(std::move(name), std::move(source_name), t);
+  t.data.ptr = const_cast<std::byte*>(aligned(bytes, size_t(rows * t.data.pitch), needed));
+  add(std::move(name), std::move(source_name), t);
 }
 
-void CheckpointBuilder::insert(std::string name, std::string source_name, const Tensor& t) {
+const std::byte* CheckpointBuilder::aligned(const std::byte* bytes, size_t size, size_t alignment) {
+  if (reinterpret_cast<uintptr_t>(bytes) % alignment == 0) return bytes;
+  std::byte* copy = own(size);
+  std::memcpy(copy, bytes, size);
+  return copy;
+}
+
+void CheckpointBuilder::add(std::string name, std::string source_name, const Tensor& t) {
   const bool is_new = state_->by_name.emplace(name, state_->tensors.size()).second;
   check(is_new, "'{}': tensor '{}' appears twice", path_, printable(name));
   state_->tensors.push_back({std::move(name), std::move(source_name), t});

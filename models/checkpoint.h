@@ -5,6 +5,7 @@
 // and k).
 #pragma once
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -12,7 +13,7 @@
 #include "base/sink.h"
 #include "models/config.h"
 #include "models/tokenizer_data.h"
-#include "quant/formats.h"
+#include "quant/scheme.h"
 
 namespace quire {
 
@@ -32,6 +33,8 @@ class Checkpoint {
   const ModelConfig& config() const;
   const TokenizerData& tokenizer() const;
   const std::string& container() const;  // "GGUF v3", "safetensors"
+  // What `quire quantize` made the directory for: its weight formats, and the activations and cache it should run with.
+  const std::optional<Scheme>& stored_scheme() const;
   const std::vector<CheckpointTensor>& tensors() const;
   const CheckpointTensor* find(const std::string& name) const;               // null if absent
   const Tensor& get(const std::string& name) const;                          // Error names what is missing

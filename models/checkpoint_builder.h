@@ -13,6 +13,7 @@ struct Checkpoint::State {
   ModelConfig config;
   TokenizerData tokenizer;
   std::string container;
+  std::optional<Scheme> stored_scheme;
   std::vector<CheckpointTensor> tensors;
   std::unordered_map<std::string, size_t> by_name;
   std::vector<std::pair<std::string, std::string>> metadata;
@@ -38,8 +39,12 @@ class CheckpointBuilder {
     std::byte* copy = own(size_t(count * size));
     for (int64_t r = 0; r < count; ++r) std::memcpy(copy + r * size, bytes + source(r) * size, size_t(size));
     t.data.ptr = copy;
-    insert(std::move(name), std::move(source_name), t);
+    add(std::move(name), std::move(source_name), t);
   }
+  // Any tensor, whose planes point into kept files or at what aligned() gave.
+  void add(std::string name, std::string source_name, const Tensor& t);
+  // The bytes themselves, or a copy that is kept if they are not aligned.
+  const std::byte* aligned(const std::byte* bytes, size_t size, size_t alignment);
   // Every tensor belongs to the network and has its shape, and none is missing. To be called before the tokenizer is
   // read: from here on the configuration's sizes are bounded by the file's.
   void check_tensors() const;
@@ -49,11 +54,13 @@ class CheckpointBuilder {
  private:
   static Tensor view(Codec codec, int64_t rows, int64_t cols, const std::byte* bytes);
   std::byte* own(size_t bytes);
-  void insert(std::string name, std::string source_name, const Tensor& t);
 
   std::string path_;
   std::unique_ptr<Checkpoint::State> state_;
 };
+
+// What `quantize` appends to the name of a directory while it writes it: such a directory is never opened.
+constexpr const char* kUnfinished = ".partial";
 
 // Readers. The path is in every error.
 Checkpoint open_gguf(const std::string& path);

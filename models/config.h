@@ -18,6 +18,8 @@ struct ModelConfig {
   bool tied_embeddings = false;  // the head is the embedding
   bool attention_bias = false;   // q, k and v have biases, and o if "...o_proj.bias" is there
   bool mlp_bias = false;         // gate, up and down have biases
+
+  bool operator==(const ModelConfig&) const = default;
 };
 
 }  // namespace quire

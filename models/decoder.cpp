@@ -57,7 +57,7 @@ Decoder Decoder::load(const Context& ctx, const Checkpoint& checkpoint, const Sc
   d.head_ = Linear::load(ctx, checkpoint, {c.tied_embeddings ? embedding : "lm_head"}, scheme, scheme.embedding);
   const Tensor& table = checkpoint.get(std::string(embedding) + ".weight");
   d.embed_from_head_ = c.tied_embeddings && !scheme.native;
-  if (scheme.native) {
+  if (scheme.native || (!c.tied_embeddings && format_of(table) == scheme.embedding)) {
     d.embedding_ = table;  // a few rows a step, straight from the map
   } else if (!c.tied_embeddings) {
     d.own_embedding_ = make_tensor(scheme.embedding, table.rows, table.cols);

@@ -53,9 +53,10 @@ void check_architecture(const JsonObject& o) {
   check(!o.find("auto_map"), "{}: 'auto_map' asks for the model's own Python code, which cannot run here", o.where());
   if (const auto quantization = o.object("quantization_config")) {
     const std::string method = quantization->text("quant_method").value_or("unnamed");
-    fail(fmt::format(
-        "{}: weights quantized by '{}' cannot be read yet; f16, bf16 and f32 directories and GGUF files can", o.where(),
-        printable(method)));
+    check(method == "quire",
+          "{}: weights quantized by '{}' cannot be read yet; f16, bf16 and f32 directories, GGUF files and what "
+          "`quire quantize` writes can",
+          o.where(), printable(method));
   }
 }
 

@@ -10,7 +10,7 @@
 #include "models/hf_config.h"
 #include "models/hf_tokenizer.h"
 #include "models/network_tensors.h"
-#include "models/safetensors.h"
+#include "models/stored.h"
 
 namespace quire {
 
@@ -58,50 +58,69 @@ void add_tensor(CheckpointBuilder& builder, const ModelConfig& config, const Saf
 }
 
 // listed: the tensors the index says are in the file; null without an index.
-void add_file(CheckpointBuilder& builder, const ModelConfig& config, const std::string& path,
-              const std::set<std::string>* listed) {
+SafetensorsFile open_file(const std::string& path, const std::set<std::string>* listed) {
   SafetensorsFile file{MappedFile(path)};
-  size_t found = 0;
+  if (!listed) return file;
   for (const SafetensorsTensor& t : file.tensors()) {
-    check(!listed || listed->count(t.name) > 0, "'{}': tensor '{}' is not in the index", path, printable(t.name));
-    ++found;
-    add_tensor(builder, config, t);
+    check(listed->count(t.name) > 0, "'{}': tensor '{}' is not in the index", path, printable(t.name));
   }
-  if (listed && found < listed->size()) {
+  if (file.tensors().size() < listed->size()) {
     std::set<std::string> missing = *listed;
     for (const SafetensorsTensor& t : file.tensors()) missing.erase(t.name);
     fail(fmt::format("'{}': tensor '{}' should be here by the index, but is not", path, printable(*missing.begin())));
   }
-  builder.state().files.push_back(std::move(file).release());
+  return file;
+}
+
+std::vector<SafetensorsFile> open_files(const std::string& path) {
+  const auto file_in = [&](std::string_view name) { return (std::filesystem::path(path) / name).string(); };
+  std::vector<SafetensorsFile> files;
+  if (std::filesystem::exists(file_in("model.safetensors"))) {
+    files.push_back(open_file(file_in("model.safetensors"), nullptr));
+    return files;
+  }
+  const std::string index = file_in("model.safetensors.index.json");
+  check(std::filesystem::exists(index),
+        "'{}': neither model.safetensors nor model.safetensors.index.json is there (PyTorch's .bin files are not "
+        "supported)",
+        path);
+  for (const auto& [file, names] : read_index(index)) files.push_back(open_file(file_in(file), &names));
+  return files;
 }
 
 }  // namespace
 
 Checkpoint open_hf_directory(const std::string& path) {
   const auto file_in = [&](std::string_view name) { return (std::filesystem::path(path) / name).string(); };
-  const auto exists = [&](std::string_view name) { return std::filesystem::exists(file_in(name)); };
-  check(exists("config.json"), "'{}' is no model: config.json is missing", path);
+  check(std::filesystem::exists(file_in("config.json")), "'{}' is no model: config.json is missing", path);
   const Json json = read_json_file(file_in("config.json"), kMaxConfigBytes);
   const JsonObject object(json, fmt::format("'{}'", file_in("config.json")));
 
   CheckpointBuilder builder(path);
   auto& state = builder.state();
   state.container = "safetensors";
-  for (const auto& [key, value] : json.items()) state.metadata.emplace_back(printable(key), printable_json(value));
+  for (const auto& [key, value] : json.items()) {
+    if (key != "quantization_config" || !value.is_object()) {
+      state.metadata.emplace_back(printable(key), printable_json(value));
+      continue;
+    }
+    for (const auto& [inner, v] : value.items()) {
+      state.metadata.emplace_back("quantization_config." + printable(inner), printable_json(v));
+    }
+  }
   state.config = read_hf_config(object);
   if (state.config.name.empty()) state.config.name = std::filesystem::canonical(path).filename().string();
   check_config(state.config, path);
-  if (exists("model.safetensors")) {
-    add_file(builder, state.config, file_in("model.safetensors"), nullptr);
+  std::vector<SafetensorsFile> files = open_files(path);
+  state.stored_scheme = read_stored_scheme(object);
+  if (state.stored_scheme) {
+    add_stored_tensors(builder, *state.stored_scheme, files);
   } else {
-    check(exists("model.safetensors.index.json"),
-          "'{}': neither model.safetensors nor model.safetensors.index.json is there (PyTorch's .bin files are not "
-          "supported)",
-          path);
-    for (const auto& [file, names] : read_index(file_in("model.safetensors.index.json"))) {
-      add_file(builder, state.config, file_in(file), &names);
+    for (const SafetensorsFile& file : files) {
+      for (const SafetensorsTensor& t : file.tensors()) add_tensor(builder, state.config, t);
     }
   }
+  for (SafetensorsFile& file : files) state.files.push_back(std::move(file).release());
   builder.check_tensors();
   state.tokenizer = read_hf_tokenizer(path, object, state.config.vocab);
   return builder.finish();

@@ -235,6 +235,21 @@ class Reader {
     return find(*text);
   }
 
+  // Kinds that tokenizer.json cannot say, for vocabularies that came from a GGUF file (models/offline/hf_files.cpp).
+  void read_kinds(const JsonObject& o) {
+    const auto kinds = o.object(kTokenKindsKey);
+    if (!kinds) return;
+    for (const auto& [name, kind] : kExtraTokenKinds) {
+      const Json* ids = kinds->array(name);
+      for (size_t i = 0; ids && i < ids->size(); ++i) {
+        const Json& id = (*ids)[i];
+        check(id.is_number_unsigned() && id.get<uint64_t>() < data_.kinds.size(), "{}: '{}': {} is not a token",
+              kinds->where(), name, printable_json(id));
+        data_.kinds[id.get<size_t>()] = kind;
+      }
+    }
+  }
+
   void read_configs() {
     int32_t bos = -1;
     const std::string path = directory_ + "/tokenizer_config.json";
@@ -248,6 +263,7 @@ class Reader {
       refuse(o, "add_eos_token");
       if (const auto add = o.boolean("add_bos_token")) data_.add_bos = *add;
       data_.chat_template = chat_template(o);
+      read_kinds(o);
     }
     if (data_.bos < 0) data_.bos = bos >= 0 ? bos : id_in(config_, "bos_token_id");
     if (data_.pad < 0) data_.pad = id_in(config_, "pad_token_id");

@@ -19,6 +19,8 @@ struct TokenizerData {
   std::vector<int32_t> eos;  // merged from every place a model names them
   bool add_bos = false, add_prefix_space = false;
   std::string chat_template;  // Jinja; empty: the model has none
+
+  bool operator==(const TokenizerData&) const = default;
 };
 
 }  // namespace quire

@@ -159,6 +159,22 @@ Scheme parse_scheme(std::string_view text, std::string_view kv) {
   return scheme;
 }
 
+Scheme choose_scheme(std::string_view text, std::string_view kv, const std::optional<Scheme>& stored) {
+  const Scheme asked = parse_scheme(text, kv);
+  if (!stored || !asked.native || !asked.native_activation) return asked;
+  const std::string word = lower(text);
+  if (kv.empty() && (word.empty() || word == "own")) return *stored;
+  Scheme scheme = *stored;
+  // The name without its cache, which ends it.
+  const std::string& old = stored->kv.name;
+  if (scheme.name.size() > old.size() && scheme.name.compare(scheme.name.size() - old.size(), old.size(), old) == 0) {
+    scheme.name.resize(scheme.name.size() - old.size());
+  }
+  scheme.kv = asked.kv;
+  if (scheme.kv.name != kDefaultCache) scheme.name += scheme.kv.name;
+  return scheme;
+}
+
 std::string scheme_help() {
   std::string help = "A scheme is weights, activations and cache, each optional, such as w8a8kv8, w4a16 or kv4.\n";
   const auto list = [&](const char* title, const auto& table) {

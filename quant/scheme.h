@@ -1,6 +1,7 @@
 // The words of a scheme, one parser, the same everywhere: "w4a8kv4", "w8a16", "f32", "kv4", "own". The table is in
 // scheme.cpp.
 #pragma once
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -27,6 +28,9 @@ struct Scheme {
 // word
 // ("w8a8kv8"); `kv` given apart overrides it. Error lists the words.
 Scheme parse_scheme(std::string_view text, std::string_view kv = {});
+// The same for a model that was stored for a scheme: where no weights or activations are named, it is that scheme, with
+// the cache of `text` or `kv` if they name one.
+Scheme choose_scheme(std::string_view text, std::string_view kv, const std::optional<Scheme>& stored);
 KvScheme parse_kv(std::string_view word);
 std::string scheme_help();  // the words, for --help
 
