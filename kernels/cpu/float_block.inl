@@ -18,7 +18,10 @@ void float_tile(const FloatBlock& b, int64_t m0, int64_t p0) {
   for (int64_t k = 0; k < b.k; ++k, w += kPanel, ++x) {
     Floats wk[P];
     QUIRE_UNROLL
-    for (int p = 0; p < P; ++p) wk[p] = load(w + p * stride);
+    for (int p = 0; p < P; ++p) {
+      if (M <= 4) prefetch(w + p * stride + 32 * kPanel);  // few rows: the panels come from memory
+      wk[p] = load(w + p * stride);
+    }
     QUIRE_UNROLL
     for (int m = 0; m < M; ++m) {
       const Floats xm = all(x[m * ldx]);

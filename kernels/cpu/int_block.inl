@@ -50,7 +50,7 @@ QUIRE_INLINE void decode_column(const IntPanels& s, const Decode& d, Chunk quad,
 }
 
 // Columns [k0, k1) of a panel as f32, with the codec's own arithmetic. k0 lies on a chunk of its sub.
-void decode_codes(const IntPanels& shape, const std::byte* panel, int64_t k0, int64_t k1, float* out) {
+void decode_codes(const IntPanels& shape, const std::byte* panel, int64_t k0, int64_t k1, int64_t ahead, float* out) {
   const IntPanels s = shape;  // a copy that the stores below cannot change
   for (int64_t k = k0; k < k1;) {
     const int64_t i = k / s.sub, end = s.sub_end(i) < k1 ? s.sub_end(i) : k1;
@@ -59,6 +59,7 @@ void decode_codes(const IntPanels& shape, const std::byte* panel, int64_t k0, in
     const std::byte* upper = panel + s.upper_at + i * s.upper_chunks(s.sub_chunks()) * 64;
     int64_t q = (k - i * s.sub) / 4;
     for (; k + 4 <= end; k += 4, ++q, out += 4 * kPanel) {
+      prefetch(codes + q * 256 / s.chunk + ahead);
       const Chunk quad = load_quad(s, codes, upper, q);
       decode_column<0>(s, d, quad, out);
       decode_column<1>(s, d, quad, out);
@@ -75,34 +76,58 @@ void decode_codes(const IntPanels& shape, const std::byte* panel, int64_t k0, in
   }
 }
 
-// acc = the sums of x times fields over sub i.
+// With few rows of x the weights come from memory: while a tile is computed, the same place of the next one is fetched.
+constexpr int kStreamM = 4;
+
+// acc += x times the fields of one chunk.
 template <int M, int P, bool Small>
-QUIRE_INLINE void dots(const IntPanels& s, const int8_t* x, int64_t ldx, const std::byte* w, int64_t chunks,
-                       Ints (&acc)[M][P]) {
-  const int64_t stride = s.panel_bytes;
-  for (int64_t c = 0; c < chunks; ++c, w += 64, x += Small ? 8 : 4) {
-    Chunk raw[P], fields[P];
+QUIRE_INLINE void dot_chunk(const int8_t* x, int64_t ldx, const std::byte* w, int64_t stride, Ints (&acc)[M][P]) {
+  Chunk raw[P], fields[P];
+  QUIRE_UNROLL
+  for (int p = 0; p < P; ++p) {
+    raw[p] = load_chunk(w + p * stride);
+    fields[p] = Small ? low_nibbles(raw[p]) : raw[p];
+  }
+  QUIRE_UNROLL
+  for (int m = 0; m < M; ++m) {
+    const Codes xm = load_codes<Small>(x + m * ldx);
     QUIRE_UNROLL
-    for (int p = 0; p < P; ++p) {
-      raw[p] = load_chunk(w + p * stride);
-      fields[p] = Small ? low_nibbles(raw[p]) : raw[p];
-    }
+    for (int p = 0; p < P; ++p) acc[m][p] = dot<Small>(acc[m][p], fields[p], xm);
+  }
+  if constexpr (Small) {
+    QUIRE_UNROLL
+    for (int p = 0; p < P; ++p) fields[p] = high_nibbles(raw[p]);
     QUIRE_UNROLL
     for (int m = 0; m < M; ++m) {
-      const Codes xm = load_codes<Small>(x + m * ldx);
+      const Codes xm = load_codes<Small>(x + m * ldx + 4);
       QUIRE_UNROLL
       for (int p = 0; p < P; ++p) acc[m][p] = dot<Small>(acc[m][p], fields[p], xm);
     }
-    if constexpr (Small) {
+  }
+}
+
+// acc += x times the fields of a sub.
+template <int M, int P, bool Small>
+QUIRE_INLINE void dots(const int8_t* x, int64_t ldx, const std::byte* w, int64_t stride, int64_t chunks, int64_t ahead,
+                       Ints (&acc)[M][P]) {
+  constexpr int kStep = Small ? 8 : 4;
+  if constexpr (M == 1 && P == 1) {  // integer sums in any order: four chains hide the latency of one
+    Ints other[3][1][1] = {{{zero_ints()}}, {{zero_ints()}}, {{zero_ints()}}};
+    for (; chunks >= 4; chunks -= 4, w += 256, x += 4 * kStep) {
       QUIRE_UNROLL
-      for (int p = 0; p < P; ++p) fields[p] = high_nibbles(raw[p]);
-      QUIRE_UNROLL
-      for (int m = 0; m < M; ++m) {
-        const Codes xm = load_codes<Small>(x + m * ldx + 4);
-        QUIRE_UNROLL
-        for (int p = 0; p < P; ++p) acc[m][p] = dot<Small>(acc[m][p], fields[p], xm);
+      for (int i = 0; i < 4; ++i) {
+        prefetch(w + i * 64 + ahead);
+        dot_chunk<1, 1, Small>(x + i * kStep, 0, w + i * 64, 0, i == 0 ? acc : other[i - 1]);
       }
     }
+    acc[0][0] = add(add(acc[0][0], other[0][0][0]), add(other[1][0][0], other[2][0][0]));
+  }
+  for (; chunks > 0; --chunks, w += 64, x += kStep) {
+    if constexpr (M <= kStreamM) {
+      QUIRE_UNROLL
+      for (int p = 0; p < P; ++p) prefetch(w + p * stride + ahead);
+    }
+    dot_chunk<M, P, Small>(x, ldx, w, stride, acc);
   }
 }
 
@@ -127,8 +152,8 @@ QUIRE_INLINE void apply_second(const IntPanels& s, const std::byte* w, int64_t g
 
 // The f32 part of one segment, in the written order; part holds t.
 template <int M, int P>
-QUIRE_INLINE void add_segment(const IntBlock& b, int64_t m0, const std::byte* w, int64_t i, const Ints (&acc)[M][P],
-                              float* part) {
+QUIRE_INLINE void add_segment(const IntBlock& b, int64_t m0, const std::byte* w, int64_t i, int64_t ahead,
+                              const Ints (&acc)[M][P], float* part) {
   const IntPanels& s = *b.shape;
   const bool first = i < s.subs_per_segment;
   const int32_t* sums = b.x.sums + m0 * s.subs + i;
@@ -136,6 +161,8 @@ QUIRE_INLINE void add_segment(const IntBlock& b, int64_t m0, const std::byte* w,
   QUIRE_UNROLL
   for (int p = 0; p < P; ++p) {
     const Meta meta = load_meta(s, w + p * s.panel_bytes, i / s.subs_per_group);
+    if constexpr (M <= kStreamM)
+      prefetch(w + p * s.panel_bytes + ahead + s.meta_at + i / s.subs_per_group * s.group_bytes);
     QUIRE_UNROLL
     for (int m = 0; m < M; ++m) {
       float* out = part + m * b.ld_part + p * kPanel;
@@ -163,6 +190,7 @@ void int_tile(const IntBlock& b, int64_t m0, int64_t p0) {
   const IntPanels& s = *b.shape;
   const std::byte* w = b.w + p0 * s.panel_bytes;
   float* part = b.part + m0 * b.ld_part + p0 * kPanel;
+  const int64_t ahead = p0 + 2 * P <= b.panels ? P * s.panel_bytes : 0;
   const int64_t sub_bytes = s.sub_chunks() * 64, sub_codes = s.sub_chunks() * s.chunk;
   alignas(64) int32_t total[M][P][kPanel];  // of a segment of several subs
   for (int64_t i = 0; i < s.subs; ++i) {
@@ -173,7 +201,8 @@ void int_tile(const IntBlock& b, int64_t m0, int64_t p0) {
       QUIRE_UNROLL
       for (int p = 0; p < P; ++p) acc[m][p] = s.bias ? all(-s.bias * sums[m * s.subs]) : zero_ints();
     }
-    dots<M, P, Small>(s, b.x.codes + m0 * b.x.ld + i * sub_codes, b.x.ld, w + i * sub_bytes, s.chunks(i), acc);
+    dots<M, P, Small>(b.x.codes + m0 * b.x.ld + i * sub_codes, b.x.ld, w + i * sub_bytes, s.panel_bytes, s.chunks(i),
+                      ahead, acc);
     if (s.second != Second::bias) apply_second<M, P>(s, w, i / s.subs_per_group, sums, s.subs, acc);
     const bool last = i + 1 == s.subs || (i + 1) % s.subs_per_segment == 0;
     if (s.subs_per_segment > 1) {
@@ -186,7 +215,7 @@ void int_tile(const IntBlock& b, int64_t m0, int64_t p0) {
         }
       }
     }
-    if (last) add_segment<M, P>(b, m0, w, i, acc, part);
+    if (last) add_segment<M, P>(b, m0, w, i, ahead, acc, part);
   }
   if (!s.row_rule && !s.subs_per_x) {  // one scale of x comes last
     for (int m = 0; m < M; ++m) {
@@ -209,7 +238,7 @@ void int_columns(const IntBlock& b, int64_t m0, int64_t p0, int64_t panels) {
 
 template <int M, bool Small>
 void int_tail(const IntBlock& b, int64_t m0, int64_t p0, int64_t panels) {
-  if (b.m - m0 == M) return int_columns<M, panels_for(M), Small>(b, m0, p0, panels);
+  if (b.m - m0 == M) return int_columns < M, M == 1 ? 1 : panels_for(M), Small > (b, m0, p0, panels);
   if constexpr (M > 1) int_tail<M - 1, Small>(b, m0, p0, panels);
 }
 

@@ -36,6 +36,7 @@ QUIRE_INLINE Ints sub(Ints a, Ints b) { return {_mm512_sub_epi32(a.v, b.v)}; }
 QUIRE_INLINE Floats to_floats(Ints a) { return {_mm512_cvtepi32_ps(a.v)}; }
 QUIRE_INLINE Floats top_halves(Ints a) { return {_mm512_castsi512_ps(_mm512_slli_epi32(a.v, 16))}; }  // bf16
 
+QUIRE_INLINE void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
 QUIRE_INLINE Chunk load_chunk(const std::byte* p) { return {_mm512_loadu_si512(p)}; }
 QUIRE_INLINE Chunk low_nibbles(Chunk c) { return {_mm512_and_si512(c.v, _mm512_set1_epi8(15))}; }
 QUIRE_INLINE Chunk high_nibbles(Chunk c) { return {_mm512_and_si512(_mm512_srli_epi16(c.v, 4), _mm512_set1_epi8(15))}; }

@@ -8,6 +8,7 @@ struct Ints {
 constexpr int kTileM = 4;  // rows of x in a tile
 constexpr int kAccumulators = 4;
 
+QUIRE_INLINE void prefetch(const void* p) { __builtin_prefetch(p); }
 template <class To, class Fn>
 QUIRE_INLINE To each(Fn fn) {
   To r;

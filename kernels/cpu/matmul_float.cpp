@@ -11,6 +11,8 @@ namespace {
 constexpr int64_t kBlockK = 256;  // two panels of f32 in L1
 constexpr int64_t kBlockP = 2;    // panels of a unit of work
 constexpr int64_t kBlockM = 256;
+constexpr int64_t kFewRows = 8;  // of x: then memory bounds, and a thread walks a long run of panels
+constexpr int64_t kRuns = 16;
 constexpr int64_t kSlowBlockM = 2048;  // where decoding is slow it is shared by more rows
 
 enum class Source : uint8_t { f32, f16, bf16, codes, canonical };
@@ -29,7 +31,8 @@ struct Panels {
     return std::min(k0 + kBlockK / shape.sub * shape.sub, k);
   }
   // Columns [k0, k1) of a panel as f32 [k][16], in place or in `out`.
-  const float* block(int64_t panel, int64_t k0, int64_t k1, float* out) const;
+  // What lies `ahead` panels on is fetched meanwhile.
+  const float* block(int64_t panel, int64_t k0, int64_t k1, int64_t ahead, float* out) const;
 };
 
 void decode_rows(const Tensor& rows, int64_t panel, int64_t k0, int64_t k1, float* out) {
@@ -41,17 +44,18 @@ void decode_rows(const Tensor& rows, int64_t panel, int64_t k0, int64_t k1, floa
   }
 }
 
-const float* Panels::block(int64_t panel, int64_t k0, int64_t k1, float* out) const {
+const float* Panels::block(int64_t panel, int64_t k0, int64_t k1, int64_t ahead, float* out) const {
   const std::byte* data = w->data.data();
   const int64_t elements = panel * kPanel * w->problem.k;
   if (source == Source::f32) return reinterpret_cast<const float*>(data) + elements + k0 * kPanel;
   const uint16_t* halves = reinterpret_cast<const uint16_t*>(data) + elements;
+  const int64_t bytes = source == Source::codes ? ahead * shape.panel_bytes : (k1 - k0) * kPanel * 2;
   if (source == Source::f16) {
-    simd->decode_f16(halves, k0, k1, out);
+    simd->decode_f16(halves, k0, k1, bytes, out);
   } else if (source == Source::bf16) {
-    simd->decode_bf16(halves, k0, k1, out);
+    simd->decode_bf16(halves, k0, k1, bytes, out);
   } else if (source == Source::codes) {
-    simd->decode_codes(shape, data + panel * shape.panel_bytes, k0, k1, out);
+    simd->decode_codes(shape, data + panel * shape.panel_bytes, k0, k1, bytes, out);
   } else {
     decode_rows(w->rows, panel, k0, k1, out);
   }
@@ -70,7 +74,8 @@ Panels panels_of(const MatmulSimd& simd, const PackedWeight& w) {
 }
 
 // Rows [m0, m0 + m) times panels [p0, p0 + count).
-void unit(const Panels& panels, const FloatRows& x, int64_t m0, int64_t m, int64_t p0, int64_t count, const Output& y) {
+void unit(const Panels& panels, const FloatRows& x, int64_t m0, int64_t m, int64_t p0, int64_t count, int64_t ahead,
+          const Output& y) {
   thread_local std::vector<float> part, buffer;
   part.resize(size_t(m * count * kPanel));
   buffer.resize(size_t(kBlockK * count * kPanel));
@@ -82,7 +87,7 @@ void unit(const Panels& panels, const FloatRows& x, int64_t m0, int64_t m, int64
     const bool direct = panels.source == Source::f32;
     b.panel_stride = kPanel * (direct ? k : k1 - k0);
     for (int64_t p = 0; p < count; ++p) {
-      const float* at = panels.block(p0 + p, k0, k1, buffer.data() + p * kPanel * (k1 - k0));
+      const float* at = panels.block(p0 + p, k0, k1, ahead, buffer.data() + p * kPanel * (k1 - k0));
       if (p == 0) b.w = at;
     }
     b.x = x.data + m0 * x.ld + k0;
@@ -104,10 +109,11 @@ void matmul_float(const MatmulSimd& simd, const Context& ctx, const Tensor& x, c
   const int64_t all = (w.problem.n + kPanel - 1) / kPanel;
   const int64_t block_m = panels.source == Source::canonical ? kSlowBlockM : kBlockM;
   const int64_t across = (all + kBlockP - 1) / kBlockP, down = (x.rows + block_m - 1) / block_m;
-  ctx.parallel_for(across * down, 1, [&](int64_t begin, int64_t end) {
+  const int64_t run = x.rows <= kFewRows ? (across + kRuns - 1) / kRuns : 1;
+  ctx.parallel_for(across * down, run, [&](int64_t begin, int64_t end) {
     for (int64_t u = begin; u < end; ++u) {
-      const int64_t m0 = u / across * block_m, p0 = u % across * kBlockP;
-      unit(panels, rows, m0, std::min(block_m, x.rows - m0), p0, std::min(kBlockP, all - p0), out);
+      const int64_t m0 = u / across * block_m, p0 = u % across * kBlockP, ahead = u + 1 < end ? kBlockP : 0;
+      unit(panels, rows, m0, std::min(block_m, x.rows - m0), p0, std::min(kBlockP, all - p0), ahead, out);
     }
   });
 }

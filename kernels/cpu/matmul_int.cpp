@@ -9,7 +9,9 @@ namespace quire::cpu {
 namespace {
 
 constexpr int64_t kBlockM = 256;
-constexpr int64_t kBlockP = 2;  // panels of a unit of work
+constexpr int64_t kBlockP = 2;   // panels of a unit of work
+constexpr int64_t kFewRows = 8;  // of x: then memory bounds, and a unit is a long run of panels
+constexpr int64_t kRuns = 16;
 
 int32_t sum_codes(const int8_t* x, int64_t n) {
   int32_t sum = 0;
@@ -49,12 +51,13 @@ void matmul_int(const MatmulSimd& simd, const Context& ctx, const Tensor& x, con
   const IntRows rows = int_rows(ctx, x, s);
   const Output out = output_of(y, epilogue);
   const int64_t all = (s.n + kPanel - 1) / kPanel;
-  const int64_t across = (all + kBlockP - 1) / kBlockP, down = (x.rows + kBlockM - 1) / kBlockM;
+  const int64_t run = x.rows <= kFewRows ? std::max<int64_t>(1, (all + kRuns - 1) / kRuns) : kBlockP;
+  const int64_t across = (all + run - 1) / run, down = (x.rows + kBlockM - 1) / kBlockM;
   ctx.parallel_for(across * down, 1, [&](int64_t begin, int64_t end) {
     thread_local std::vector<float> part;
     for (int64_t u = begin; u < end; ++u) {
       const int64_t m0 = u / across * kBlockM, m = std::min(kBlockM, x.rows - m0);
-      const int64_t p0 = u % across * kBlockP, panels = std::min(kBlockP, all - p0), width = panels * kPanel;
+      const int64_t p0 = u % across * run, panels = std::min(run, all - p0), width = panels * kPanel;
       part.resize(size_t(m * width));
       IntRows xm = rows;
       xm.codes += m0 * rows.ld;

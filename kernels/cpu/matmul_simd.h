@@ -37,11 +37,12 @@ struct IntBlock {
 struct MatmulSimd {
   void (*float_block)(const FloatBlock& block);
   void (*int_block)(const IntBlock& block);
-  // Columns [k0, k1) of one panel as f32 [k][16].
-  void (*decode_f16)(const uint16_t* panel, int64_t k0, int64_t k1, float* out);
-  void (*decode_bf16)(const uint16_t* panel, int64_t k0, int64_t k1, float* out);
-  void (*decode_codes)(const IntPanels& shape, const std::byte* panel, int64_t k0, int64_t k1,
-                       float* out);  // k0 on a chunk of its sub
+  // Columns [k0, k1) of one panel as f32 [k][16], while what lies `ahead` bytes on is fetched.
+  void (*decode_f16)(const uint16_t* panel, int64_t k0, int64_t k1, int64_t ahead, float* out);
+  void (*decode_bf16)(const uint16_t* panel, int64_t k0, int64_t k1, int64_t ahead, float* out);
+  // k0 of codes lies on a chunk of its sub.
+  void (*decode_codes)(const IntPanels& shape, const std::byte* panel, int64_t k0, int64_t k1, int64_t ahead,
+                       float* out);
 };
 extern const MatmulSimd kMatmulAvx2, kMatmulAvx512;
 
