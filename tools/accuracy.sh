@@ -23,9 +23,9 @@ row() { # SCHEME KV: one line of the table
   measure "$1" "$2" | python3 -c '
 import json, sys
 r = json.load(sys.stdin)
-kl = f"{r['"'kl_mean'"']:.5f} | {r['"'kl_p99'"']:.3f} | {100 * r['"'top1_agreement'"']:.2f} %"
 change = 100 * (r["perplexity"] / r["base_perplexity"] - 1)
-print(f"| `{sys.argv[1]}` | `{sys.argv[2]}` | {r['"'perplexity'"']:.4f} +- {r['"'uncertainty'"']:.2f} | {change:+.2f} % | {kl} |")
+print("| `{}` | `{}` | {:.4f} +- {:.2f} | {:+.2f} % | {:.5f} | {:.3f} | {:.2f} % |".format(
+    *sys.argv[1:], r["perplexity"], r["uncertainty"], change, r["kl_mean"], r["kl_p99"], 100 * r["top1_agreement"]))
 ' "$1" "$2"
 }
 

@@ -27,7 +27,7 @@ struct ChatTerminal : ::testing::Test {
   }
 };
 const std::string kPrompt = ">>> ";
-const std::string kCtrlC = "\x03", kCtrlD = "\x04";
+const std::string kCtrlD = "\x04";
 
 TEST_F(ChatTerminal, AnswersAndQuits) {
   TerminalProgram chat(arguments({"--max-tokens", "8"}), environment);
@@ -57,10 +57,10 @@ TEST_F(ChatTerminal, CtrlCStopsTheAnswerAndASecondOneLeaves) {
   chat.type("Hello\n");
   ASSERT_TRUE(chat.shows("Hello\r\n"));
   ASSERT_TRUE(chat.shows_anything());
-  chat.type(kCtrlC);
+  chat.press_ctrl_c();
   ASSERT_TRUE(chat.shows("[stopped]")) << chat.seen();
   ASSERT_TRUE(chat.shows(kPrompt));
-  chat.type(kCtrlC);
+  chat.press_ctrl_c();
   EXPECT_EQ(chat.wait(), 130);
 }
 
@@ -69,12 +69,12 @@ TEST_F(ChatTerminal, CtrlCAtThePromptClearsTheLineThenWarnsThenLeaves) {
   ASSERT_TRUE(chat.shows(kPrompt)) << chat.seen();
   chat.type("half a line");
   ASSERT_TRUE(chat.shows("half a line"));
-  chat.type(kCtrlC);
+  chat.press_ctrl_c();
   ASSERT_TRUE(chat.shows(kPrompt)) << chat.seen();
-  chat.type(kCtrlC);
+  chat.press_ctrl_c();
   ASSERT_TRUE(chat.shows("Ctrl-C again"));
   ASSERT_TRUE(chat.shows(kPrompt));
-  chat.type(kCtrlC);
+  chat.press_ctrl_c();
   EXPECT_EQ(chat.wait(), 130);
   EXPECT_THAT(chat.seen(), Not(HasSubstr("answer 4 tokens")));
 }

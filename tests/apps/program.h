@@ -113,6 +113,9 @@ class TerminalProgram {
   void type(const std::string& keys) {
     check(write(terminal_, keys.data(), keys.size()) == ssize_t(keys.size()), "cannot type");
   }
+  // What the terminal makes of Ctrl-C. A terminal also throws away output that is on its way at that moment, so a test
+  // that pressed the key could miss what the program answers.
+  void press_ctrl_c() { kill(child_, SIGINT); }
   // Reads until `text` has been shown since the last call that found something; false if the program ends or two
   // minutes pass.
   bool shows(const std::string& text) {
