@@ -42,8 +42,9 @@ TEST(Formats, EveryCodecIsListedOnceUnderItsName) {
     EXPECT_EQ(ten.high, 10 * one.high) << c.name;
   }
   EXPECT_EQ(find_codec("int5"), std::nullopt);
-  EXPECT_THROW(info(Codec(200)), Error);
-  EXPECT_THROW(visit(Codec(200), []<class C>(C) {}), Error);
+  volatile uint8_t unknown = 200;  // sanitizer builds warn of a constant index they cannot see refused
+  EXPECT_THROW(info(Codec(unknown)), Error);
+  EXPECT_THROW(visit(Codec(unknown), []<class C>(C) {}), Error);
 }
 
 TEST(Formats, SpellingRoundTrips) {
