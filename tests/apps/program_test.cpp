@@ -39,7 +39,7 @@ Json json_of(const ProgramResult& result) {
 TEST_F(Program, HelpAndVersion) {
   const ProgramResult help = run_program({"--help"});
   EXPECT_EQ(help.code, 0);
-  for (const char* verb : {"chat", "generate", "perplexity", "inspect"}) {
+  for (const char* verb : {"chat", "generate", "perplexity", "inspect", "quantize"}) {
     EXPECT_THAT(help.out, HasSubstr(verb));
     const ProgramResult verb_help = run_program({verb, "--help"});
     EXPECT_EQ(verb_help.code, 0) << verb;

@@ -141,7 +141,7 @@ TEST_F(Write, KilledAtRandomMomentsAgainAndAgain) {
       quantize(source_, "w3a8", options());
       _exit(0);
     }
-    usleep(useconds_t(state % 20000));
+    usleep(useconds_t(state % (5000 * uint64_t(i + 1))));  // sooner or later within the writing
     kill(child, SIGKILL);
     int status = 0;
     waitpid(child, &status, 0);
