@@ -55,7 +55,8 @@ Engine::~Engine() = default;
 
 std::unique_ptr<Engine> Engine::open(EngineOptions options) {
   check(!options.model.empty(), "no model given: a .gguf file or a HuggingFace directory is needed");
-  check(options.max_batch >= 1 && options.chunk >= 1 && options.context >= 0 && options.threads >= 0 && options.threads <= 1024,
+  check(options.max_batch >= 1 && options.chunk >= 1 && options.context >= 0 && options.threads >= 0 &&
+            options.threads <= 1024,
         "engine: max_batch {}, chunk {}, context {} or threads {} is out of range", options.max_batch, options.chunk,
         options.context, options.threads);
   std::unique_ptr<Engine> engine(new Engine);
@@ -63,11 +64,12 @@ std::unique_ptr<Engine> Engine::open(EngineOptions options) {
   engine->state_ = std::make_unique<State>(std::move(options), std::move(checkpoint));
   State& s = *engine->state_;
   const ModelConfig& c = s.checkpoint.config();
-  check(s.options.context <= c.context, "a context of {} was asked for; {} was made for at most {}", s.options.context, c.name,
-        c.context);
+  check(s.options.context <= c.context, "a context of {} was asked for; {} was made for at most {}", s.options.context,
+        c.name, c.context);
   const std::optional<Scheme>& stored = s.checkpoint.stored_scheme();
   const bool as_stored = stored && stored->weight == s.scheme.weight && stored->embedding == s.scheme.embedding;
-  if (!as_stored && !s.scheme.native && info(s.scheme.weight.codec).linear && s.scheme.weight.codec != id<F32> && s.options.log) {
+  if (!as_stored && !s.scheme.native && info(s.scheme.weight.codec).linear && s.scheme.weight.codec != id<F32> &&
+      s.options.log) {
     s.options.log(fmt::format("quantizing at load by round-to-nearest: weights {}, embedding and head {}",
                               to_string(s.scheme.weight), to_string(s.scheme.embedding)));
   }
@@ -91,16 +93,22 @@ int64_t Engine::submit(Request request) {
     }
   }
   for (const auto& [id, bias] : request.sampler.logit_bias) {
-    check(id >= 0 && id < config().vocab, "logit bias for token {}, which is not in the vocabulary of {}", id, config().vocab);
+    check(id >= 0 && id < config().vocab, "logit bias for token {}, which is not in the vocabulary of {}", id,
+          config().vocab);
   }
-  check(request.sampler.temperature >= 0.0f && request.sampler.top_p > 0.0f && request.sampler.repetition_penalty > 0.0f,
-        "sampler: temperature {} must not be negative; top-p {} and repetition penalty {} must be positive",
-        request.sampler.temperature, request.sampler.top_p, request.sampler.repetition_penalty);
-  const int64_t needed = prompt + std::max<int64_t>(int64_t(request.forced.size()), request.max_tokens == 0 ? 0 : 1) - 1;
-  check(needed <= s.context, "the prompt of {} tokens does not fit the context of {}; shorten it or raise --context (the model allows {})",
+  check(
+      request.sampler.temperature >= 0.0f && request.sampler.top_p > 0.0f && request.sampler.repetition_penalty > 0.0f,
+      "sampler: temperature {} must not be negative; top-p {} and repetition penalty {} must be positive",
+      request.sampler.temperature, request.sampler.top_p, request.sampler.repetition_penalty);
+  const int64_t needed =
+      prompt + std::max<int64_t>(int64_t(request.forced.size()), request.max_tokens == 0 ? 0 : 1) - 1;
+  check(needed <= s.context,
+        "the prompt of {} tokens does not fit the context of {}; shorten it or raise --context (the model allows {})",
         prompt, s.context, config().context);
   const int64_t room = s.cache->pages().count() * kPageTokens;
-  check(needed <= room, "the prompt of {} tokens does not fit the cache of {} tokens; raise the memory limit or use a smaller cache format",
+  check(needed <= room,
+        "the prompt of {} tokens does not fit the cache of {} tokens; raise the memory limit or use a smaller cache "
+        "format",
         prompt, room);
   auto sequence = std::make_unique<Sequence>();
   sequence->id = s.next_id++;
@@ -209,7 +217,8 @@ std::string Engine::chat_prompt(const std::vector<Message>& messages, bool add_g
   check(s.chat_template.has_value(), "{} has no chat template: use generate with a plain prompt", config().name);
   const TokenizerData& t = s.tokenizer.data();
   const auto spelled = [&](int32_t id) { return id >= 0 ? t.tokens[size_t(id)] : std::string(); };
-  return s.chat_template->render(messages, spelled(t.bos), spelled(t.eos.empty() ? -1 : t.eos[0]), add_generation_prompt);
+  return s.chat_template->render(messages, spelled(t.bos), spelled(t.eos.empty() ? -1 : t.eos[0]),
+                                 add_generation_prompt);
 }
 
 const Tokenizer& Engine::tokenizer() const { return state_->tokenizer; }

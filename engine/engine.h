@@ -7,7 +7,8 @@
 //   quire::Request request;
 //   request.prompt = engine->tokenizer().encode(engine->chat_prompt({{"user", "Hello!"}}));
 //   int64_t id = engine->submit(std::move(request));
-//   while (engine->busy()) for (const quire::Event& e : engine->step()) fwrite(e.text.data(), 1, e.text.size(), stdout);
+//   while (engine->busy()) for (const quire::Event& e : engine->step()) fwrite(e.text.data(), 1, e.text.size(),
+//   stdout);
 //
 // Not thread safe: one thread calls an Engine at a time. It never prints; errors are quire::Error.
 #pragma once
@@ -47,7 +48,7 @@ struct SamplerOptions {
   int32_t top_k = 0;         // 0: off
   float top_p = 1.0f;
   float min_p = 0.0f;
-  float repetition_penalty = 1.0f;  // over penalty_window last tokens, prompt included
+  float repetition_penalty = 1.0f;                          // over penalty_window last tokens, prompt included
   float presence_penalty = 0.0f, frequency_penalty = 0.0f;  // over generated tokens
   int32_t penalty_window = 64;
   std::vector<std::pair<int32_t, float>> logit_bias;
@@ -63,10 +64,10 @@ struct Request {
   std::vector<int32_t> prompt;  // at least one token
   int64_t max_tokens = -1;      // -1: until the context is full
   SamplerOptions sampler;
-  std::vector<std::string> stop;   // held back from the stream until they cannot match
+  std::vector<std::string> stop;  // held back from the stream until they cannot match
   bool ignore_eos = false;
-  int32_t top_logprobs = -1;       // >= 0: logprob of each token and this many alternatives
-  std::vector<int32_t> forced;     // take these tokens instead of sampling (scoring a given continuation)
+  int32_t top_logprobs = -1;    // >= 0: logprob of each token and this many alternatives
+  std::vector<int32_t> forced;  // take these tokens instead of sampling (scoring a given continuation)
   // If set: called with the raw logits (V) after prompt position p, for every p >= logits_from.
   std::function<void(int64_t position, std::span<const float> logits)> on_logits;
   int64_t logits_from = 0;
@@ -108,7 +109,8 @@ class Engine {
   static std::unique_ptr<Engine> open(EngineOptions options);
   ~Engine();
 
-  // Error if the prompt is empty, has an id outside the vocabulary or does not fit the context or the cache (with the numbers).
+  // Error if the prompt is empty, has an id outside the vocabulary or does not fit the context or the cache (with the
+  // numbers).
   int64_t submit(Request request);
   void cancel(int64_t request);
   bool busy() const;

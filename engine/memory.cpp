@@ -21,7 +21,8 @@ int64_t available_memory() {
 
 std::string mib(int64_t bytes) { return fmt::format("{:.0f} MiB", double(bytes) / (1 << 20)); }
 
-// What a step of `tokens` tokens takes besides weights and cache: activations of one block, twice for conversions, and logits.
+// What a step of `tokens` tokens takes besides weights and cache: activations of one block, twice for conversions, and
+// logits.
 int64_t scratch_bytes(const ModelConfig& c, int64_t tokens) {
   const int64_t qkv = (c.heads + 2 * c.kv_heads) * c.head_dim;
   const int64_t row = 4 * c.hidden + qkv + 2 * c.heads * c.head_dim + 4 * c.ffn;
@@ -30,7 +31,8 @@ int64_t scratch_bytes(const ModelConfig& c, int64_t tokens) {
 
 }  // namespace
 
-KvCacheConfig plan_cache(const EngineOptions& options, const ModelConfig& config, const Scheme& scheme, MemoryPlan& plan) {
+KvCacheConfig plan_cache(const EngineOptions& options, const ModelConfig& config, const Scheme& scheme,
+                         MemoryPlan& plan) {
   KvCacheConfig cache;
   cache.layers = config.layers;
   cache.kv_heads = config.kv_heads;
@@ -51,19 +53,21 @@ KvCacheConfig fit_cache(const EngineOptions& options, KvCacheConfig cache, Memor
   const int64_t room = plan.limit > 0 ? plan.limit - plan.weights - plan.scratch - stage : INT64_MAX;
   const int64_t fits = std::max<int64_t>(0, room / page);  // pages
   const auto pages_for = [](int64_t tokens) { return (tokens + kPageTokens - 1) / kPageTokens; };
-  const std::string budget = fmt::format("the limit of {} less weights ({}), scratch ({}) and open pages ({}) leaves room for {} tokens at {} bytes each",
-                                         mib(plan.limit), mib(plan.weights), mib(plan.scratch), mib(stage), fits * kPageTokens,
-                                         plan.bytes_per_token);
+  const std::string budget = fmt::format(
+      "the limit of {} less weights ({}), scratch ({}) and open pages ({}) leaves room for {} tokens at {} bytes each",
+      mib(plan.limit), mib(plan.weights), mib(plan.scratch), mib(stage), fits * kPageTokens, plan.bytes_per_token);
   check(fits > 0, "out of memory: {}; raise the memory limit, or use smaller weights (--scheme w4a16)", budget);
   const int64_t whole = pages_for(cache.max_tokens);
   if (options.cache_tokens > 0) {
     cache.pages = pages_for(options.cache_tokens);
-    check(cache.pages <= fits, "out of memory: a cache of {} tokens was asked for, but {}", options.cache_tokens, budget);
+    check(cache.pages <= fits, "out of memory: a cache of {} tokens was asked for, but {}", options.cache_tokens,
+          budget);
   } else {
     // Untouched pages take no memory, so room for every sequence is planned where it fits.
     cache.pages = std::min(fits, whole * cache.slots);
     check(options.context == 0 || whole <= fits,
-          "out of memory: a context of {} was asked for, but {}; use --context {}, a larger memory limit or a smaller cache (--kv kv4)",
+          "out of memory: a context of {} was asked for, but {}; use --context {}, a larger memory limit or a smaller "
+          "cache (--kv kv4)",
           options.context, budget, fits * kPageTokens);
   }
   if (cache.pages < whole && options.context == 0) {

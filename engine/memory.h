@@ -1,4 +1,5 @@
-// The memory plan: what the weights, the scratch and the cache take, and how many tokens the cache can hold within the limit.
+// The memory plan: what the weights, the scratch and the cache take, and how many tokens the cache can hold within the
+// limit.
 #pragma once
 #include "engine/engine.h"
 #include "kvcache/kv_cache.h"
@@ -6,7 +7,8 @@
 namespace quire {
 
 // Before loading: the longest sequence to prepare for, and limit and scratch of the plan.
-KvCacheConfig plan_cache(const EngineOptions& options, const ModelConfig& config, const Scheme& scheme, MemoryPlan& plan);
+KvCacheConfig plan_cache(const EngineOptions& options, const ModelConfig& config, const Scheme& scheme,
+                         MemoryPlan& plan);
 
 // After loading: the weights are known.
 void finish_plan(int64_t weight_bytes, MemoryPlan& plan);

@@ -39,11 +39,14 @@ void Scheduler::admit() {
     Sequence& s = *waiting_.front();
     // Logits that were asked for must be computed, so sharing stops before them.
     const bool wants_logits = s.request.on_logits != nullptr;
-    const int64_t shareable = wants_logits ? std::max(s.logits_done, s.request.logits_from) + 1 : int64_t(s.tokens.size());
-    const int32_t slot = cache_.open(std::span(s.tokens).first(size_t(std::min<int64_t>(shareable, int64_t(s.tokens.size())))));
+    const int64_t shareable =
+        wants_logits ? std::max(s.logits_done, s.request.logits_from) + 1 : int64_t(s.tokens.size());
+    const int32_t slot =
+        cache_.open(std::span(s.tokens).first(size_t(std::min<int64_t>(shareable, int64_t(s.tokens.size())))));
     if (slot < 0) return;
     // Room for its whole prompt, or others would be pushed out at once; alone it may always try.
-    if (!running_.empty() && cache_.pages_needed(slot, int64_t(s.tokens.size()) - cache_.length(slot)) > cache_.pages().available()) {
+    if (!running_.empty() &&
+        cache_.pages_needed(slot, int64_t(s.tokens.size()) - cache_.length(slot)) > cache_.pages().available()) {
       cache_.close(slot);
       return;
     }
@@ -65,7 +68,8 @@ bool Scheduler::preempt_after(const Sequence& s) {
 }
 
 bool Scheduler::plan(Sequence& s, int64_t budget, Step& step) {
-  const int64_t length = cache_.length(s.slot), total = int64_t(s.tokens.size()), prompt = int64_t(s.request.prompt.size());
+  const int64_t length = cache_.length(s.slot), total = int64_t(s.tokens.size()),
+                prompt = int64_t(s.request.prompt.size());
   int64_t count = std::min(budget, total - length);
   if (s.request.on_logits && length < prompt) count = std::min(count, kMaxLogitsRows);
   if (!cache_.reserve(s.slot, count)) return false;
@@ -74,7 +78,8 @@ bool Scheduler::plan(Sequence& s, int64_t budget, Step& step) {
   step.sequences.push_back(&s);
   for (int64_t i = 0; i < count; ++i) {
     const int64_t position = length + i;
-    const bool asked = s.request.on_logits && position >= std::max(s.request.logits_from, s.logits_done) && position < prompt;
+    const bool asked =
+        s.request.on_logits && position >= std::max(s.request.logits_from, s.logits_done) && position < prompt;
     if (asked || position == total - 1) {
       b.logits_rows.push_back(int32_t(b.size()));
       step.logits.push_back({&s, position});
@@ -97,14 +102,16 @@ Step Scheduler::next() {
       if (budget <= 0) break;
       // A sequence already in this step is older than s or decodes with it; only ones not in it can be preempted.
       bool planned = plan(s, budget, step);
-      while (!planned && std::find(step.sequences.begin(), step.sequences.end(), running_.back().get()) == step.sequences.end() &&
+      while (!planned &&
+             std::find(step.sequences.begin(), step.sequences.end(), running_.back().get()) == step.sequences.end() &&
              preempt_after(s)) {
         planned = plan(s, budget, step);
       }
       if (!planned && step.sequences.empty() && running_.size() == 1) {
-        step.failed.emplace_back(&s, fmt::format("the cache of {} tokens is full: this sequence has {} and needs more; raise the "
-                                                 "memory limit, shorten the prompt or use a smaller cache format (--kv kv4)",
-                                                 cache_.pages().count() * kPageTokens, s.tokens.size()));
+        step.failed.emplace_back(
+            &s, fmt::format("the cache of {} tokens is full: this sequence has {} and needs more; raise the "
+                            "memory limit, shorten the prompt or use a smaller cache format (--kv kv4)",
+                            cache_.pages().count() * kPageTokens, s.tokens.size()));
       }
     }
   }

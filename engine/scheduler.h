@@ -1,5 +1,5 @@
-// Which tokens run next. Sequences that decode come first, then prompt chunks, oldest request first. When the cache runs out, the
-// youngest sequence gives its pages back and is computed again later; results do not depend on it.
+// Which tokens run next. Sequences that decode come first, then prompt chunks, oldest request first. When the cache
+// runs out, the youngest sequence gives its pages back and is computed again later; results do not depend on it.
 #pragma once
 #include <deque>
 #include <memory>

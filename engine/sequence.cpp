@@ -19,7 +19,8 @@ int32_t sample_token(const Sequence& s, std::span<const float> logits) {
   for (const auto& [token, bias] : o.logit_bias) adjusted[size_t(token)] += bias;
   const size_t window = std::min(s.tokens.size(), size_t(std::max(0, o.penalty_window)));
   const std::vector<std::pair<int32_t, int32_t>> counts(s.counts.begin(), s.counts.end());
-  penalise(adjusted, std::span(s.tokens).last(window), o.repetition_penalty, counts, o.presence_penalty, o.frequency_penalty);
+  penalise(adjusted, std::span(s.tokens).last(window), o.repetition_penalty, counts, o.presence_penalty,
+           o.frequency_penalty);
   return sample(adjusted, params, uniform);
 }
 

@@ -11,9 +11,9 @@ namespace quire {
 struct Sequence {
   int64_t id = 0;
   Request request;
-  std::vector<int32_t> tokens;  // prompt, then what was generated; the last one may not be in the cache yet
-  int32_t slot = -1;            // in the cache; -1 while waiting
-  int64_t logits_done = 0;      // prompt positions below this were reported through on_logits
+  std::vector<int32_t> tokens;        // prompt, then what was generated; the last one may not be in the cache yet
+  int32_t slot = -1;                  // in the cache; -1 while waiting
+  int64_t logits_done = 0;            // prompt positions below this were reported through on_logits
   std::map<int32_t, int32_t> counts;  // of generated tokens
   TextStream stream;
   Usage usage;
@@ -23,7 +23,8 @@ struct Sequence {
   int64_t generated() const { return int64_t(tokens.size() - request.prompt.size()); }
 };
 
-// The next token from raw logits (V): forced, or sampled after bias and penalties. Fills `out`, logprobs included if asked for.
+// The next token from raw logits (V): forced, or sampled after bias and penalties. Fills `out`, logprobs included if
+// asked for.
 void choose_token(const Sequence& sequence, std::span<const float> logits, GeneratedToken& out);
 
 }  // namespace quire

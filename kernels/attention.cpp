@@ -45,11 +45,15 @@ struct TileRun {
 
   bool open(int64_t page) const { return kv.layout.sealed() && page == position0 / kP; }
   Tensor keys(int64_t page) const {
-    if (open(page)) return kv_keys(kv.open_block(tile.sequence_index, *tile.sequence, page, tile.kv_head), kv.open_layout, &kv.k_scale);
+    if (open(page))
+      return kv_keys(kv.open_block(tile.sequence_index, *tile.sequence, page, tile.kv_head), kv.open_layout,
+                     &kv.k_scale);
     return kv_keys(kv.block(tile.sequence->slot, page, tile.kv_head), kv.layout, &kv.k_scale);
   }
   Tensor values(int64_t page) const {
-    if (open(page)) return kv_values(kv.open_block(tile.sequence_index, *tile.sequence, page, tile.kv_head), kv.open_layout, &kv.v_scale);
+    if (open(page))
+      return kv_values(kv.open_block(tile.sequence_index, *tile.sequence, page, tile.kv_head), kv.open_layout,
+                       &kv.v_scale);
     return kv_values(kv.block(tile.sequence->slot, page, tile.kv_head), kv.layout, &kv.v_scale);
   }
 
@@ -98,8 +102,16 @@ void TileRun::channel_scores(const Tensor& k, int64_t page, int64_t n) {
     }
     const int64_t width = whole_lanes(std::min<int64_t>(k.scale.rows, n - first));
     float* s = w.scores.data() + page * kP + first;
-    simd.float_block({.x = folded, .ldx = channels, .m = rows, .k = channels, .w = w.codes.data() + first * channels,
-                      .panel_stride = channels * 16, .panels = width / 16, .part = s, .ld_part = stride, .first = true});
+    simd.float_block({.x = folded,
+                      .ldx = channels,
+                      .m = rows,
+                      .k = channels,
+                      .w = w.codes.data() + first * channels,
+                      .panel_stride = channels * 16,
+                      .panels = width / 16,
+                      .part = s,
+                      .ld_part = stride,
+                      .first = true});
     for (int64_t r = 0; r < rows; ++r) {
       for (int64_t i = 0; i < width; ++i) s[r * stride + i] += bias[r];
     }
@@ -119,8 +131,16 @@ void TileRun::token_scores(const Tensor& k, int64_t page, int64_t n) {
       scale[i] = a.scale;
       offset[i] = a.offset;
     }
-    simd.float_block({.x = w.q.data() + c0, .ldx = channels, .m = rows, .k = c1 - c0, .w = w.codes.data() + c0 * 16,
-                      .panel_stride = channels * 16, .panels = width / 16, .part = part, .ld_part = kP, .first = true});
+    simd.float_block({.x = w.q.data() + c0,
+                      .ldx = channels,
+                      .m = rows,
+                      .k = c1 - c0,
+                      .w = w.codes.data() + c0 * 16,
+                      .panel_stride = channels * 16,
+                      .panels = width / 16,
+                      .part = part,
+                      .ld_part = kP,
+                      .first = true});
     for (int64_t r = 0; r < rows; ++r) {
       float lane[16] = {};
       for (int64_t c = c0; c < c1; ++c) lane[(c - c0) % 16] += w.q[size_t(r * channels + c)];
@@ -148,8 +168,16 @@ void TileRun::add_values(int64_t page) {
       simd.weigh(w.scores.data() + r * stride + page * kP, scale, offset, n, weights + r * kP,
                  w.offsets.data() + (r * v_groups + g) * 16);
     }
-    simd.float_block({.x = weights, .ldx = kP, .m = rows, .k = n, .w = codes + c0 * kP, .panel_stride = kP * 16,
-                      .panels = (c1 - c0) / 16, .part = w.acc.data() + c0, .ld_part = channels, .first = false});
+    simd.float_block({.x = weights,
+                      .ldx = kP,
+                      .m = rows,
+                      .k = n,
+                      .w = codes + c0 * kP,
+                      .panel_stride = kP * 16,
+                      .panels = (c1 - c0) / 16,
+                      .part = w.acc.data() + c0,
+                      .ld_part = channels,
+                      .first = false});
   }
 }
 
@@ -165,7 +193,8 @@ void TileRun::give(const Tensor& out) {
   }
 }
 
-void run_tile(const Context& ctx, const Tensor& q, const KvView& kv, const Tile& tile, int64_t group, const Tensor& out) {
+void run_tile(const Context& ctx, const Tensor& q, const KvView& kv, const Tile& tile, int64_t group,
+              const Tensor& out) {
   thread_local Work work;
   const int64_t channels = kv.layout.head_dim, rows = tile.tokens * group;
   const int64_t position0 = tile.sequence->position + tile.token0, length = position0 + tile.tokens;
@@ -205,17 +234,21 @@ std::vector<Tile> plan_tiles(const Batch& batch, int64_t kv_heads) {
 
 }  // namespace
 
-void attention(const Context& ctx, const Tensor& q, const KvView& kv, const Batch& batch, int64_t heads, const Tensor& out) {
+void attention(const Context& ctx, const Tensor& q, const KvView& kv, const Batch& batch, int64_t heads,
+               const Tensor& out) {
   const int64_t channels = kv.layout.head_dim;
   check(q.codec == id<F32> && out.codec == id<F32> && q.rows == batch.size() && out.rows == q.rows &&
             q.cols == heads * channels && out.cols == q.cols,
-        "attention: q {} and out {} are not f32 ({}, {} heads of {})", describe(q), describe(out), batch.size(), heads, channels);
-  check(heads % kv.kv_heads == 0 && heads / kv.kv_heads <= kMaxGroup, "attention: {} heads cannot share {} kv heads", heads, kv.kv_heads);
+        "attention: q {} and out {} are not f32 ({}, {} heads of {})", describe(q), describe(out), batch.size(), heads,
+        channels);
+  check(heads % kv.kv_heads == 0 && heads / kv.kv_heads <= kMaxGroup, "attention: {} heads cannot share {} kv heads",
+        heads, kv.kv_heads);
   const CodecInfo& k = info(kv.layout.k_format.codec);
   const CodecInfo& v = info(kv.layout.v_format.codec);
   check(k.linear && v.linear && kv.layout.v_format.group % 16 == 0 && channels <= 512,
-        "attention: keys {} and values {} (heads of {}) have no reader; linear codecs with values per token, in groups of a multiple of 16, do", k.name, v.name,
-        channels);
+        "attention: keys {} and values {} (heads of {}) have no reader; linear codecs with values per token, in groups "
+        "of a multiple of 16, do",
+        k.name, v.name, channels);
   const std::vector<Tile> tiles = plan_tiles(batch, kv.kv_heads);
   ctx.parallel_for(int64_t(tiles.size()), 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) run_tile(ctx, q, kv, tiles[size_t(i)], heads / kv.kv_heads, out);

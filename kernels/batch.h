@@ -1,5 +1,5 @@
-// What one step computes: plain data, planned by the scheduler. Sequences that decode come first, then prompt chunks; ragged,
-// never padded.
+// What one step computes: plain data, planned by the scheduler. Sequences that decode come first, then prompt chunks;
+// ragged, never padded.
 #pragma once
 #include <cstdint>
 #include <vector>
@@ -7,17 +7,17 @@
 namespace quire {
 
 struct BatchSequence {
-  int32_t slot;      // its place in the cache
-  int64_t first;     // its tokens are rows [first, first + count) of the batch
+  int32_t slot;   // its place in the cache
+  int64_t first;  // its tokens are rows [first, first + count) of the batch
   int64_t count;
   int64_t position;  // of its first token here
 };
 
 struct Batch {
-  std::vector<int32_t> tokens;          // (T)
-  std::vector<int32_t> positions;       // (T)
+  std::vector<int32_t> tokens;     // (T)
+  std::vector<int32_t> positions;  // (T)
   std::vector<BatchSequence> sequences;
-  std::vector<int32_t> logits_rows;     // rows whose logits are wanted, ascending
+  std::vector<int32_t> logits_rows;  // rows whose logits are wanted, ascending
   int64_t size() const { return int64_t(tokens.size()); }
 };
 

@@ -10,7 +10,8 @@ namespace quire {
 
 enum class Isa : uint8_t { baseline, avx2, avx512 };  // avx2: + fma, f16c; avx512: F, BW, VL, DQ and VNNI
 
-// What this machine can run, or what QUIRE_ISA=baseline|avx2|avx512 forces. Error if it asks for more than the machine has.
+// What this machine can run, or what QUIRE_ISA=baseline|avx2|avx512 forces. Error if it asks for more than the machine
+// has.
 Isa default_isa();
 Isa choose_isa(const char* forced, Isa machine);  // null or "": the machine's
 const char* to_string(Isa isa);

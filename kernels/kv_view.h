@@ -7,7 +7,7 @@ namespace quire {
 
 struct KvView {
   KvLayout layout;
-  std::byte* pool = nullptr;            // this layer's blocks
+  std::byte* pool = nullptr;  // this layer's blocks
   int64_t kv_heads = 0;
   const int32_t* page_table = nullptr;  // (slots, max_pages): page ids
   int64_t max_pages = 0;

@@ -1,12 +1,12 @@
-// exp in one written order of f32 operations, so that every ISA and device gives the same bits. Plain multiplications and
-// additions: compilers vectorize it at any width.
+// exp in one written order of f32 operations, so that every ISA and device gives the same bits. Plain multiplications
+// and additions: compilers vectorize it at any width.
 #pragma once
 #include "quant/scalar.h"
 
 namespace quire {
 
-// Relative error below 2^-23.5, measured over every float in range (the test takes one in 97); 0 below -87.3, exp(88.3) above
-// 88.3, so always finite; NaN stays NaN.
+// Relative error below 2^-23.5, measured over every float in range (the test takes one in 97); 0 below -87.3, exp(88.3)
+// above 88.3, so always finite; NaN stays NaN.
 QUIRE_HD inline float exp_f32(float x) {
   const float clamped = x > 88.3f ? 88.3f : x < -87.3f ? -87.3f : x;
   const float n = rne(clamped * 1.44269504f);

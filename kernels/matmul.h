@@ -1,15 +1,16 @@
 // y(M, N) = x(M, K) w(N, K)^T [+ bias] [+ residual], y in f32.
 //
-// One written order of f32 operations, the same on every device, ISA, tile shape, thread count and M, so results are equal bit
-// for bit whatever the batch:
+// One written order of f32 operations, the same on every device, ISA, tile shape, thread count and M, so results are
+// equal bit for bit whatever the batch:
 //   float x:    y = fma over k = 0..K-1 in order, on decoded values (f32), from 0.
 //   int8 x, integer w: acc = the exact int32 sum of code products; sum = the sum of x's codes (x.aux)
-//     w and x with one scale a row:  y = fma(offset * sx, float(sum), (float(acc) * sx) * scale), without an offset the second term alone
-//     otherwise, over the segments g in which both have one scale, in order from t = 0:
-//       u = scale_g * float(acc_g); with an offset u = fma(offset_g, float(sum_g), u); t = fma(sx_g, u, t)   (x has groups), or
-//       t = fma(scale_g, float(acc_g), t); with an offset t = fma(offset_g, float(sum_g), t); y = sx * t      (x has one scale)
-//     (group sizes of w and x: one divides the other; a format with a group has groups however short K is; the groups of a
-//     two-level weight share one scale a row: to this rule it is an int8 matrix)
+//     w and x with one scale a row:  y = fma(offset * sx, float(sum), (float(acc) * sx) * scale), without an offset the
+//     second term alone otherwise, over the segments g in which both have one scale, in order from t = 0:
+//       u = scale_g * float(acc_g); with an offset u = fma(offset_g, float(sum_g), u); t = fma(sx_g, u, t)   (x has
+//       groups), or t = fma(scale_g, float(acc_g), t); with an offset t = fma(offset_g, float(sum_g), t); y = sx * t (x
+//       has one scale)
+//     (group sizes of w and x: one divides the other; a format with a group has groups however short K is; the groups
+//     of a two-level weight share one scale a row: to this rule it is an int8 matrix)
 //   int8 x, any other w: x is decoded and the rule for float x holds
 //   then y = y + bias[n], then y = y + residual[m][n].
 #pragma once

@@ -19,7 +19,8 @@ float sum_of_squares(const float* x, int64_t n) {
 }
 
 void rmsnorm(const Context& ctx, const Tensor& x, const Tensor& weight, float eps, const Tensor& y) {
-  check(x.codec == id<F32> && weight.codec == id<F32>, "rmsnorm: x {} and weight {} must be f32", describe(x), describe(weight));
+  check(x.codec == id<F32> && weight.codec == id<F32>, "rmsnorm: x {} and weight {} must be f32", describe(x),
+        describe(weight));
   check(weight.rows == 1 && weight.cols == x.cols && y.rows == x.rows && y.cols == x.cols,
         "rmsnorm: x {}, weight {}, y {} do not fit", describe(x), describe(weight), describe(y));
   check(y.scale.rows == 1, "rmsnorm: rows of y {} share scales", describe(y));

@@ -23,8 +23,8 @@ void rope(const Context& ctx, const Tensor& x, int64_t heads, int64_t head_dim, 
   check(x.codec == id<F32> && x.cols >= heads * head_dim && table.dim() <= head_dim,
         "rope: {} heads of {} (first {} rotated) do not fit x {}", heads, head_dim, table.dim(), describe(x));
   for (int64_t t = 0; t < x.rows; ++t) {
-    check(positions[t] >= 0 && positions[t] < table.positions(), "rope: position {} is outside the context of {}", positions[t],
-          table.positions());
+    check(positions[t] >= 0 && positions[t] < table.positions(), "rope: position {} is outside the context of {}",
+          positions[t], table.positions());
   }
   const int64_t half = table.dim() / 2;
   ctx.parallel_for(x.rows, 16, [&](int64_t begin, int64_t end) {

@@ -1,11 +1,12 @@
-// Rotary position embedding (RoFormer, arXiv 2104.09864), half-split pairs: dims i and i + R/2 of a head rotate together.
+// Rotary position embedding (RoFormer, arXiv 2104.09864), half-split pairs: dims i and i + R/2 of a head rotate
+// together.
 #pragma once
 #include "kernels/context.h"
 
 namespace quire {
 
-// cos and sin of position * theta^(-2i/R) for the positions a context can have. Frequency and angle are rounded to f32, as
-// the models were trained with; cos and sin of that are exact to f32.
+// cos and sin of position * theta^(-2i/R) for the positions a context can have. Frequency and angle are rounded to f32,
+// as the models were trained with; cos and sin of that are exact to f32.
 class RopeTable {
  public:
   RopeTable(int64_t positions, int64_t rope_dim, double theta);
@@ -19,8 +20,9 @@ class RopeTable {
   std::vector<float> values_;  // (positions, 2, R/2)
 };
 
-// Rotates `heads` heads of head_dim channels in place in x (T, >= heads * head_dim) f32; only the first table.dim() dims of a
-// head. positions (T).
-void rope(const Context& ctx, const Tensor& x, int64_t heads, int64_t head_dim, const int32_t* positions, const RopeTable& table);
+// Rotates `heads` heads of head_dim channels in place in x (T, >= heads * head_dim) f32; only the first table.dim()
+// dims of a head. positions (T).
+void rope(const Context& ctx, const Tensor& x, int64_t heads, int64_t head_dim, const int32_t* positions,
+          const RopeTable& table);
 
 }  // namespace quire

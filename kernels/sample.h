@@ -11,11 +11,11 @@ struct SampleParams {
   float temperature = 0.0f;  // 0: the largest logit, the lowest id among equals
   int32_t top_k = 0;         // 0: off
   float top_p = 1.0f;
-  float min_p = 0.0f;        // tokens less likely than min_p times the likeliest are dropped
+  float min_p = 0.0f;  // tokens less likely than min_p times the likeliest are dropped
 };
 
-// logits (V), already biased and penalised; -infinity rules a token out. uniform in [0, 1). Equal logits: the lower id counts as
-// likelier. Error if the largest logit is not finite.
+// logits (V), already biased and penalised; -infinity rules a token out. uniform in [0, 1). Equal logits: the lower id
+// counts as likelier. Error if the largest logit is not finite.
 int32_t sample(std::span<const float> logits, const SampleParams& params, double uniform);
 
 // Repetition: logits of tokens in `recent` are divided (positive) or multiplied (negative) by `repetition`.

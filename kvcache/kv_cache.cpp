@@ -9,7 +9,8 @@ namespace {
 
 int64_t pages_for(int64_t tokens) { return (tokens + kPageTokens - 1) / kPageTokens; }
 
-// Nothing non-finite enters the cache, so readers may copy whole pages: NaN becomes 0, the rest saturates at f16's range.
+// Nothing non-finite enters the cache, so readers may copy whole pages: NaN becomes 0, the rest saturates at f16's
+// range.
 void finite_row(const float* src, int64_t n, float* out) {
   for (int64_t i = 0; i < n; ++i) {
     const float x = src[i];
@@ -24,9 +25,11 @@ void encode_rows(const Tensor& part, int64_t row, int64_t n, const float* src, i
 // A full f16 page becomes codes: every span of it in one go.
 void seal(const Tensor& open, const Tensor& sealed) {
   std::vector<float> values(size_t(kPageTokens * open.cols));
-  for (int64_t i = 0; i < kPageTokens; ++i) info(open.codec).decode(open, i, 0, open.cols, values.data() + i * open.cols);
+  for (int64_t i = 0; i < kPageTokens; ++i)
+    info(open.codec).decode(open, i, 0, open.cols, values.data() + i * open.cols);
   const int64_t span = sealed.scale.rows;
-  for (int64_t i = 0; i < kPageTokens; i += span) encode_rows(sealed, i, span, values.data() + i * open.cols, open.cols);
+  for (int64_t i = 0; i < kPageTokens; i += span)
+    encode_rows(sealed, i, span, values.data() + i * open.cols, open.cols);
 }
 
 }  // namespace
@@ -98,14 +101,15 @@ int64_t KvCache::pages_needed(int32_t slot, int64_t tokens) const {
   if (tokens <= 0) return 0;
   const int64_t held = int64_t(s.pages.size()), end = pages_for(s.length + tokens);
   int64_t needed = std::max<int64_t>(0, end - held);
-  for (int64_t i = s.length / kPageTokens; i < std::min(held, end); ++i) needed += pages_.references(s.pages[size_t(i)]) > 1;
+  for (int64_t i = s.length / kPageTokens; i < std::min(held, end); ++i)
+    needed += pages_.references(s.pages[size_t(i)]) > 1;
   return needed;
 }
 
 bool KvCache::reserve(int32_t slot, int64_t tokens) {
   Slot& s = slots_[size_t(slot)];
-  check(s.length + tokens <= config_.max_tokens, "kv cache: {} tokens do not fit a sequence of at most {}", s.length + tokens,
-        config_.max_tokens);
+  check(s.length + tokens <= config_.max_tokens, "kv cache: {} tokens do not fit a sequence of at most {}",
+        s.length + tokens, config_.max_tokens);
   if (tokens <= 0) return true;
   if (pages_needed(slot, tokens) > pages_.available()) return false;
   const int64_t end = pages_for(s.length + tokens);
@@ -144,13 +148,13 @@ void KvCache::begin_step(const Batch& batch) {
   int64_t pages = 0;
   for (const BatchSequence& s : batch.sequences) {
     const Slot& slot = slots_.at(size_t(s.slot));
-    check(slot.used && s.position == slot.length, "kv cache: slot {} holds {} tokens; the batch continues at {}", s.slot,
-          slot.length, s.position);
-    check(pages_for(s.position + s.count) <= int64_t(slot.pages.size()), "kv cache: slot {} has no page for token {}", s.slot,
-          s.position + s.count - 1);
+    check(slot.used && s.position == slot.length, "kv cache: slot {} holds {} tokens; the batch continues at {}",
+          s.slot, slot.length, s.position);
+    check(pages_for(s.position + s.count) <= int64_t(slot.pages.size()), "kv cache: slot {} has no page for token {}",
+          s.slot, s.position + s.count - 1);
     for (int64_t i = s.position / kPageTokens; i < pages_for(s.position + s.count); ++i) {
-      check(pages_.references(slot.pages[size_t(i)]) == 1, "kv cache: slot {} shares the page it would write; reserve comes after fork",
-            s.slot);
+      check(pages_.references(slot.pages[size_t(i)]) == 1,
+            "kv cache: slot {} shares the page it would write; reserve comes after fork", s.slot);
     }
     open_first_.push_back(pages);
     pages += pages_for(s.position + s.count) - s.position / kPageTokens;
@@ -204,7 +208,8 @@ void KvCache::append_open(const Context& ctx, int64_t layer, const Batch& batch,
         std::byte* open = kv.open_block(i, s, page, h);
         const int64_t start = std::max(s.position, page * kPageTokens), stop = std::min(last, (page + 1) * kPageTokens);
         if (start % kPageTokens != 0) std::memcpy(open, stage(layer, s.slot, h), size_t(open_layout_.bytes));
-        const Tensor keys = kv_keys(open, open_layout_, &kv.k_scale), values = kv_values(open, open_layout_, &kv.v_scale);
+        const Tensor keys = kv_keys(open, open_layout_, &kv.k_scale),
+                     values = kv_values(open, open_layout_, &kv.v_scale);
         for (int64_t p = start; p < stop; ++p) {
           const int64_t t = s.first + p - s.position;
           finite_row(k.data.row<const float>(t) + h * channels, channels, row.data());

@@ -1,5 +1,6 @@
-// Where K and V live: pages of 64 tokens for every layer, sequences as rows of a page table, appended by `append` and read by
-// attention through `view`. Pages are shared by prefix and by fork; a shared page is copied before it is written.
+// Where K and V live: pages of 64 tokens for every layer, sequences as rows of a page table, appended by `append` and
+// read by attention through `view`. Pages are shared by prefix and by fork; a shared page is copied before it is
+// written.
 #pragma once
 #include <span>
 #include <vector>
@@ -26,19 +27,20 @@ class KvCache {
   static int64_t page_bytes(const KvCacheConfig& config);   // of one page, all layers
   static int64_t stage_bytes(const KvCacheConfig& config);  // open pages of the sealed kinds
 
-  // A new sequence. `tokens`: its prompt; whole pages already cached are shared, so its length may start above zero, but always
-  // below tokens.size(). -1 if every slot is taken.
+  // A new sequence. `tokens`: its prompt; whole pages already cached are shared, so its length may start above zero,
+  // but always below tokens.size(). -1 if every slot is taken.
   int32_t open(std::span<const int32_t> tokens = {});
-  int32_t fork(int32_t slot);  // a sequence with the same contents; -1 if every slot is taken. Shares pages until one is written
-  void close(int32_t slot);    // full pages whose tokens are known are kept for reuse
+  int32_t fork(
+      int32_t slot);  // a sequence with the same contents; -1 if every slot is taken. Shares pages until one is written
+  void close(int32_t slot);  // full pages whose tokens are known are kept for reuse
 
   int64_t length(int32_t slot) const { return slots_[size_t(slot)].length; }
   // Pages of its own for `tokens` more tokens; false, with nothing changed, if there are not enough.
   bool reserve(int32_t slot, int64_t tokens);
   int64_t pages_needed(int32_t slot, int64_t tokens) const;  // new ones, and copies of shared ones it would write
 
-  // One step: begin, then append for each layer (k, v (T, kv_heads * C) f32, k rotated), then end, which makes the tokens part
-  // of their sequences and publishes full pages.
+  // One step: begin, then append for each layer (k, v (T, kv_heads * C) f32, k rotated), then end, which makes the
+  // tokens part of their sequences and publishes full pages.
   void begin_step(const Batch& batch);
   void append(const Context& ctx, int64_t layer, const Batch& batch, const Tensor& k, const Tensor& v);
   KvView view(int64_t layer);

@@ -1,6 +1,5 @@
 #include "models/decoder.h"
 
-
 #include "kernels/attention.h"
 #include "kernels/convert.h"
 #include "kernels/glu.h"
@@ -21,7 +20,8 @@ OwnedTensor load_vector(const Context& ctx, const Checkpoint& checkpoint, const 
 
 Tensor scratch_tensor(const Context& ctx, Format format, int64_t rows, int64_t cols) {
   const StorageOptions options{.row_align = 64, .sums = format.codec == id<Int8>};
-  return place_tensor(ctx.scratch->take_bytes(size_t(storage_bytes(format, rows, cols, options))), format, rows, cols, options);
+  return place_tensor(ctx.scratch->take_bytes(size_t(storage_bytes(format, rows, cols, options))), format, rows, cols,
+                      options);
 }
 
 }  // namespace
@@ -150,8 +150,8 @@ std::vector<std::string> Decoder::description() const {
   std::string previous;
   for (size_t i = 0; i < blocks_.size(); ++i) {
     const Block& b = blocks_[i];
-    const std::string text = fmt::format("{}; {}; {}; {}", b.qkv.description(), b.o.description(), b.gate_up.description(),
-                                         b.down.description());
+    const std::string text = fmt::format("{}; {}; {}; {}", b.qkv.description(), b.o.description(),
+                                         b.gate_up.description(), b.down.description());
     if (text != previous) lines.push_back(fmt::format("layers {}..: {}", i, text));
     previous = text;
   }

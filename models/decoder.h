@@ -1,4 +1,5 @@
-// The network: embed, blocks, head, over ragged batches and the paged cache. What differs between families is in family.h.
+// The network: embed, blocks, head, over ragged batches and the paged cache. What differs between families is in
+// family.h.
 #pragma once
 #include <vector>
 
@@ -36,7 +37,7 @@ class Decoder {
   };
   ModelConfig config_;
   std::vector<Block> blocks_;
-  Tensor embedding_;       // (V, D) in the file's map, unless the head is decoded instead
+  Tensor embedding_;  // (V, D) in the file's map, unless the head is decoded instead
   OwnedTensor own_embedding_;
   bool embed_from_head_ = false;
   OwnedTensor final_norm_;

@@ -30,8 +30,8 @@ std::vector<float> load_bias(const Checkpoint& checkpoint, const std::vector<std
 }
 
 // Weights of consecutive names that agree in format, packed together.
-LinearPart load_part(const Context& ctx, const Checkpoint& checkpoint, const std::vector<std::string>& names, Format weight,
-                     Format activation) {
+LinearPart load_part(const Context& ctx, const Checkpoint& checkpoint, const std::vector<std::string>& names,
+                     Format weight, Format activation) {
   LinearPart part;
   std::vector<OwnedTensor> made;
   std::vector<Tensor> canonical;
@@ -86,8 +86,8 @@ void Linear::run(const Context& ctx, const Tensor& x, const Tensor& y, const flo
     Tensor in = x;
     if (!(format_of(x) == wanted)) {
       const StorageOptions options{.row_align = 64, .sums = true};
-      in = place_tensor(ctx.scratch->take_bytes(size_t(storage_bytes(wanted, x.rows, x.cols, options))), wanted, x.rows, x.cols,
-                        options);
+      in = place_tensor(ctx.scratch->take_bytes(size_t(storage_bytes(wanted, x.rows, x.cols, options))), wanted, x.rows,
+                        x.cols, options);
       convert(ctx, x, in);
     }
     Epilogue epilogue;

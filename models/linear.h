@@ -1,5 +1,5 @@
-// y = x w^T (+ bias), with its weight packed for the activations it will meet. Several matrices that read the same x (q, k, v;
-// gate, up) are one Linear: one matmul where their formats agree, one each where not.
+// y = x w^T (+ bias), with its weight packed for the activations it will meet. Several matrices that read the same x
+// (q, k, v; gate, up) are one Linear: one matmul where their formats agree, one each where not.
 #pragma once
 #include <string>
 #include <vector>
@@ -14,14 +14,14 @@ struct LinearPart {
   PackedWeight weight;
   OwnedTensor rows;  // what weight.rows points into, when it was made here and is used as it lies
   std::vector<float> bias;
-  int64_t begin;     // first column of y
+  int64_t begin;  // first column of y
   std::string names;
 };
 
 class Linear {
  public:
-  // `names`: tensors of the checkpoint without ".weight", concatenated along the output. Canonical weights in `format`, or as
-  // they are in the file (native). Works in slices; what is not needed after packing is freed.
+  // `names`: tensors of the checkpoint without ".weight", concatenated along the output. Canonical weights in `format`,
+  // or as they are in the file (native). Works in slices; what is not needed after packing is freed.
   static Linear load(const Context& ctx, const Checkpoint& checkpoint, const std::vector<std::string>& names,
                      const Scheme& scheme, Format format);
 
@@ -44,7 +44,8 @@ class Linear {
   int64_t n_ = 0, k_ = 0;
 };
 
-// Activations for a weight format: what the scheme says, or int8 in the block length for GGUF blocks and f32 for the rest.
+// Activations for a weight format: what the scheme says, or int8 in the block length for GGUF blocks and f32 for the
+// rest.
 Format activation_format(const Scheme& scheme, Format weight);
 
 }  // namespace quire

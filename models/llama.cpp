@@ -8,7 +8,8 @@ const Family kLlama{
     .name = "llama",
     .check =
         [](const ModelConfig& c) {
-          check(c.rope_dim == c.head_dim, "llama: rope over {} of {} channels of a head is not supported", c.rope_dim, c.head_dim);
+          check(c.rope_dim == c.head_dim, "llama: rope over {} of {} channels of a head is not supported", c.rope_dim,
+                c.head_dim);
         },
     .attention_norm = "input_layernorm",
     .q = "self_attn.q_proj",

@@ -13,7 +13,8 @@ struct TokenizerData {
   std::vector<std::string> tokens;  // by id; byte-level tokens in GPT-2's printable alphabet
   std::vector<TokenKind> kinds;     // by id; control and user_defined are matched in text before the regexes
   std::vector<std::string> merges;  // "left right", best first
-  std::vector<std::string> split_patterns;  // pre-tokenizer regexes (PCRE2, UTF), each applied to the pieces of the one before
+  std::vector<std::string>
+      split_patterns;         // pre-tokenizer regexes (PCRE2, UTF), each applied to the pieces of the one before
   bool whole_pieces = false;  // a piece that is a token is that token, whatever the merges (Llama 3's "ignore_merges")
   int32_t bos = -1, unknown = -1, pad = -1;
   std::vector<int32_t> eos;  // merged from every place a model names them

@@ -186,7 +186,8 @@ float fold(const float* q, const float* scale, const float* offset, int64_t chan
   return lane_sum(lane);
 }
 
-void token_scores(const float* dot, const float* scale, const float* offset, float qsum, int64_t n, bool add, float* s) {
+void token_scores(const float* dot, const float* scale, const float* offset, float qsum, int64_t n, bool add,
+                  float* s) {
   for (int64_t i = 0; i < n; ++i) {
     const float term = std::fma(offset[i], qsum, scale[i] * dot[i]);
     s[i] = add ? s[i] + term : term;
