@@ -6,13 +6,14 @@ namespace quire {
 
 using jinja::Value;
 
-ChatTemplate::ChatTemplate(std::string source) : template_(std::make_unique<jinja::Template>(source)) {}
+ChatTemplate::ChatTemplate(const std::string& source) : template_(std::make_unique<jinja::Template>(source)) {}
 ChatTemplate::~ChatTemplate() = default;
 ChatTemplate::ChatTemplate(ChatTemplate&&) noexcept = default;
 
 std::string ChatTemplate::render(const std::vector<Message>& messages, const std::string& bos_token,
                                  const std::string& eos_token, bool add_generation_prompt) const {
   std::vector<Value> list;
+  list.reserve(messages.size());
   for (const Message& m : messages)
     list.push_back(
         Value::dict({{Value::text("role"), Value::text(m.role)}, {Value::text("content"), Value::text(m.content)}}));

@@ -14,7 +14,7 @@ class Template;
 
 class ChatTemplate {
  public:
-  explicit ChatTemplate(std::string source);  // Error with the line if it does not parse
+  explicit ChatTemplate(const std::string& source);  // Error with the line if it does not parse
   ~ChatTemplate();
   ChatTemplate(ChatTemplate&&) noexcept;
 

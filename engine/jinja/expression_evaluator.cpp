@@ -29,7 +29,7 @@ Value Evaluator::eval_kind(const Expr& e, const ScopePtr& scope) {
     case Expr::Kind::dict:
       return eval_list(e, scope);
     case Expr::Kind::unary: {
-      const Value v = eval(*e.items[0], scope);
+      Value v = eval(*e.items[0], scope);
       if (e.text == "not") return Value::boolean(!v.truth());
       if (e.text == "-") return negative(v);
       if (!v.is_numeric()) refuse("'+' of a {}", to_string(v.type()));

@@ -1,6 +1,7 @@
 // Filters of single values; those of lists are in list_filters.cpp.
 #include "engine/jinja/filters.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cmath>
 #include <cstdlib>
@@ -13,9 +14,11 @@ namespace quire::jinja {
 namespace {
 
 template <std::string (*kChange)(std::string_view)>
-Value case_filter(const Value& value, const Arguments& a, Budget&) {
+Value case_filter(const Value& value, const Arguments& a, Budget& budget) {
   a.bind("a change of case", {});
-  return Value::text(kChange(to_text(value)));
+  const std::string text = to_text(value);
+  budget.spend(text.size() * 2);
+  return Value::text(kChange(text));
 }
 
 Value trim(const Value& value, const Arguments& a, Budget&) {
@@ -125,7 +128,7 @@ bool parse_integer(std::string_view text, int base, int64_t& out) {
 
 Value int_filter(const Value& value, const Arguments& a, Budget&) {
   const auto args = a.bind("int", {"default", "base"});
-  const Value fallback = args[0] ? *args[0] : Value::integer(0);
+  Value fallback = args[0] ? *args[0] : Value::integer(0);
   int64_t base = 10;
   if (args[1]) base = args[1]->is(Type::integer) ? args[1]->as_integer() : 0;
   if (base != 2 && base != 8 && base != 10 && base != 16) refuse("int: base must be 2, 8, 10 or 16");
@@ -228,9 +231,13 @@ const Filters& value_filters() {
 }
 
 Value apply_filter(const std::string& name, const Value& value, const Arguments& arguments, Budget& budget) {
-  budget.spend(value.is_text() ? value.as_text().size() / 8 : value.weight());
+  budget.spend(value.is_text() ? value.as_text().size() : value.weight());
   for (const Filters* filters : {&value_filters(), &list_filters()})
-    if (const auto it = filters->find(name); it != filters->end()) return it->second(value, arguments, budget);
+    if (const auto it = filters->find(name); it != filters->end()) {
+      Value result = it->second(value, arguments, budget);
+      budget.spend(result.is_text() ? result.as_text().size() / 2 : 0);  // here, as map applies filters many times
+      return result;
+    }
   refuse("filter '{}' is not supported", name);
 }
 

@@ -25,8 +25,10 @@ bool given(const Value* v) { return v && !v->is(Type::none); }
 
 // What is compared: the attribute if there is one, without case unless asked for.
 Value sort_key(const Value& item, const Value* attribute, bool with_case, Budget& budget) {
-  const Value key = given(attribute) ? value_at(item, *attribute, budget) : item;
-  return key.is_text() && !with_case ? Value::text(to_lower(key.as_text())) : key;
+  Value key = given(attribute) ? value_at(item, *attribute, budget) : item;
+  if (!key.is_text() || with_case) return key;
+  budget.spend(key.as_text().size() * 2);
+  return Value::text(to_lower(key.as_text()));
 }
 
 void sort_by(std::vector<Value>& items, const std::vector<Value>& keys, bool reverse, Budget& budget) {
@@ -37,6 +39,7 @@ void sort_by(std::vector<Value>& items, const std::vector<Value>& keys, bool rev
     return reverse ? compare(keys[b], keys[a], budget) < 0 : compare(keys[a], keys[b], budget) < 0;
   });
   std::vector<Value> sorted;
+  sorted.reserve(items.size());
   for (const size_t i : order) sorted.push_back(items[i]);
   items = std::move(sorted);
 }
@@ -149,8 +152,8 @@ Value map(const Value& value, const Arguments& a, Budget& budget) {
     const auto args = a.bind("map", {"attribute", "default"});
     if (!args[0]) refuse("map needs the name of a filter or an attribute");
     for (const Value& item : iterate(value, budget)) {
-      Value v = value_at(item, *args[0], budget);
-      out.push_back(v.is(Type::undefined) && args[1] ? *args[1] : std::move(v));
+      out.push_back(value_at(item, *args[0], budget));
+      if (out.back().is(Type::undefined) && args[1]) out.back() = *args[1];
     }
     return Value::list(std::move(out));
   }

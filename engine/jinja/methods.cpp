@@ -25,6 +25,7 @@ int64_t count_argument(const Value* v, const char* what) {
 }
 
 Value list_of(const std::vector<std::string_view>& parts) {
+  if (parts.size() > kMaxValueWeight) refuse("a text splits into {} parts", parts.size());
   std::vector<Value> items;
   items.reserve(parts.size());
   for (const std::string_view part : parts) items.push_back(Value::text(std::string(part)));
@@ -83,8 +84,9 @@ Value remove_affix_method(const Value& self, const Arguments& a, Budget& budget)
 }
 
 template <std::string (*kChange)(std::string_view)>
-Value case_method(const Value& self, const Arguments& a, Budget&) {
+Value case_method(const Value& self, const Arguments& a, Budget& budget) {
   a.bind("a change of case", {});
+  budget.spend(self.as_text().size() * 2);
   return Value::text(kChange(self.as_text()));
 }
 
@@ -131,9 +133,10 @@ Value all_method(const Value& self, const Arguments& a, Budget& budget) {
 }
 
 template <bool kUpper>
-Value is_case_method(const Value& self, const Arguments& a, Budget&) {
+Value is_case_method(const Value& self, const Arguments& a, Budget& budget) {
   a.bind("a test of case", {});
   const std::string& s = self.as_text();
+  budget.spend(s.size() * 4);
   const std::string upper = to_upper(s), lower = to_lower(s);
   return Value::boolean(upper != lower && s == (kUpper ? upper : lower));
 }
@@ -225,7 +228,7 @@ bool has_method(const Value& value, std::string_view name) {
 }
 
 Value call_method(const Callable& method, const Arguments& arguments, Budget& budget) {
-  if (method.self.is_text()) budget.spend(method.self.as_text().size() / 8);
+  if (method.self.is_text()) budget.spend(method.self.as_text().size());
   return methods_of(method.self)->at(method.name)(method.self, arguments, budget);
 }
 

@@ -98,6 +98,7 @@ Value arithmetic(std::string_view op, const Value& a, const Value& b, Budget& bu
   if (op == "*" && is_sequence(a) && is_count(b)) return repeat(a, b.as_integer(), budget);
   if (op == "*" && is_count(a) && is_sequence(b)) return repeat(b, a.as_integer(), budget);
   if (op == "+" && a.is_text() && b.is_text()) {
+    budget.spend(a.as_text().size() / 4);  // here, as sum adds many times
     std::string out = a.as_text();
     append_text(out, b.as_text());
     return Value::text(std::move(out));

@@ -44,7 +44,7 @@ bool is_space(std::string_view character) {
 }
 
 size_t find_text(std::string_view text, std::string_view needle, size_t from) {
-  if (needle.size() <= 64) return text.find(needle, from);
+  if (needle.size() <= 16) return text.find(needle, from);
   // Knuth, Morris, Pratt: fail[i] = length of the longest proper border of needle[0..i].
   std::vector<uint32_t> fail(needle.size(), 0);
   for (size_t i = 1, k = 0; i < needle.size(); ++i) {
@@ -63,7 +63,7 @@ size_t find_text(std::string_view text, std::string_view needle, size_t from) {
 std::string_view strip(std::string_view text, std::optional<std::string_view> chars, bool left, bool right) {
   std::vector<std::string_view> set;
   if (chars) set = characters(*chars);
-  if (set.size() > 1024) refuse("strip: {} characters to strip; at most 1024 are supported", set.size());
+  if (set.size() > 128) refuse("strip: {} characters to strip; at most 128 are supported", set.size());
   const auto goes = [&](std::string_view c) {
     return chars ? std::find(set.begin(), set.end(), c) != set.end() : is_space(c);
   };

@@ -298,6 +298,8 @@ std::vector<Value> iterate(const Value& value, Budget& budget) {
       break;
     case Type::text:
       budget.spend(value.as_text().size() * 16);
+      if (value.as_text().size() > kMaxValueWeight)
+        refuse("a text of {} bytes cannot be iterated", value.as_text().size());
       for (const std::string_view c : characters(value.as_text())) out.push_back(Value::text(std::string(c)));
       break;
     case Type::list:

@@ -33,7 +33,7 @@ struct Budget {
     left -= units;
   }
 };
-constexpr size_t kMaxText = 64u << 20;          // bytes of one string, and of the output
+constexpr size_t kMaxText = 16u << 20;          // bytes of one string, and of the output
 constexpr uint32_t kMaxValueDepth = 100;        // lists in lists
 constexpr uint64_t kMaxValueWeight = 4u << 20;  // elements, those of inner lists counted too
 constexpr int64_t kMaxRange = 100000;           // as in Jinja's sandbox

@@ -151,6 +151,17 @@ TEST(Jinja, HostileTemplatesEndInAnError) {
   EXPECT_THAT(error_of("{{ [1] * 999999999999 }}"), HasSubstr("passes"));
   EXPECT_THAT(error_of("{{ ('a' * 9999999)|indent(1000, true) ~ ('\n' * 999999)|indent(1000, blank=true) }}"),
               HasSubstr("passes"));
+  const auto big = [](const char* times) {
+    return "{% set x = 'aB' * " + std::string(times) + " %}{% set l = [x] * 10000 %}";
+  };
+  for (const char* use :
+       {"l|map('indent', x)|list", "l|map('upper')|list", "l|sort|first", "l|unique|list", "l|max",
+        "l|map('replace', 'a', 'b')|list", "l|sum(start='')", "l|select('upper')|list", "l|map('length')|list"})
+    EXPECT_THAT(error_of(big("250000") + "{{ " + use + " }}", {}, small),
+                testing::AnyOf(HasSubstr("takes too long"), HasSubstr("passes")))
+        << use;
+  EXPECT_THAT(error_of(big("5000000") + "{{ x.split('B')|length }}"), HasSubstr("splits into"));
+  EXPECT_THAT(error_of(big("5000000") + "{{ x|list|length }}"), HasSubstr("cannot be iterated"));
   EXPECT_THAT(error_of("{{ range(100001)|list }}"), HasSubstr("more than 100000"));
   EXPECT_THAT(error_of("{{ range(0, 9223372036854775807, 1) }}"), HasSubstr("more than 100000"));
   EXPECT_THAT(error_of("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}"), HasSubstr("deep"));

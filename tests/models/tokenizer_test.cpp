@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <iterator>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <random>
 
@@ -120,7 +122,7 @@ TEST(Tokenizer, LongWordsEqualTheObviousAlgorithm) {
     if (std::find(d.tokens.begin(), d.tokens.end(), left + right) != d.tokens.end()) continue;
     d.tokens.push_back(left + right);
     d.kinds.push_back(TokenKind::normal);
-    d.merges.push_back(left + " " + right);
+    d.merges.push_back(fmt::format("{} {}", left, right));
   }
   const Tokenizer t(d);
   std::map<std::pair<int32_t, int32_t>, std::pair<size_t, int32_t>> ranks;
@@ -352,6 +354,19 @@ TEST_F(SmolLm2, EqualsGoldenPrompts) {
   for (const auto& c : nlohmann::json::parse(file)) {
     EXPECT_EQ(t.encode(c["text"].get<std::string>()), c["prompt_ids"].get<Ids>());
     EXPECT_EQ(t.decode(c["greedy_ids"].get<Ids>(), true), c["greedy_text"].get<std::string>());
+  }
+}
+
+TEST_F(SmolLm2, WholeArticlesComeBack) {
+  QUIRE_NEEDS_FILE(test_text());
+  const Tokenizer t(Checkpoint::open(test_model()).tokenizer());
+  std::ifstream file(test_text(), std::ios::binary);
+  const std::string text((std::istreambuf_iterator<char>(file)), {});
+  const Ids ids = t.encode(text, false);
+  EXPECT_EQ(t.decode(ids), text);
+  // The text that tests are meant to use has 104020 tokens by HuggingFace's tokenizer.
+  if (text.size() == 470150) {
+    EXPECT_EQ(ids.size(), 104020u);
   }
 }
 
