@@ -279,6 +279,19 @@ TEST_F(Program, Inspect) {
   EXPECT_THAT(run("inspect", {"--temperature", "1"}).err, HasSubstr("no effect"));
 }
 
+// Independent engines give 18.5634 and 18.5632 for these weights.
+TEST(RealModel, PerplexityOfTheExactPath) {
+#if defined(__SANITIZE_ADDRESS__)
+  GTEST_SKIP() << "NOT TESTED: too slow under the sanitizers; the optimised build runs it";
+#endif
+  QUIRE_NEEDS_FILE(test_model());
+  QUIRE_NEEDS_FILE(test_text());
+  const Json result = json_of(run_program({"perplexity", "--model", test_model(), "--file", test_text(), "--chunks",
+                                           "40", "--context", "512", "--scheme", "f32", "--json"}));
+  EXPECT_EQ(result["chunks"], 40);
+  EXPECT_NEAR(result["perplexity"].get<double>(), 18.563, 0.01);
+}
+
 TEST(RealModel, KnowsTheCapitalOfFrance) {
   QUIRE_NEEDS_FILE(test_model());
   const std::vector<std::string> flags = {
