@@ -203,7 +203,16 @@ std::vector<Event> Engine::step() {
   s.decoder->forward(s.ctx, step.batch, *s.cache, logits);
   for (size_t i = 0; i < step.logits.size(); ++i) {
     const std::span<const float> row(logits.data.row<const float>(int64_t(i)), size_t(logits.cols));
-    s.deliver(step.logits[i], row, event_of(*step.logits[i].sequence));
+    Sequence& sequence = *step.logits[i].sequence;
+    Event& event = event_of(sequence);
+    if (event.finish != Finish::none) continue;
+    try {
+      s.deliver(step.logits[i], row, event);
+    } catch (
+        const std::exception& e) {  // logits that are not finite, or the caller's own callback: this request's alone
+      s.finish(sequence, Finish::error, event);
+      event.error = e.what();
+    }
   }
   for (Sequence* sequence : step.sequences) {
     if (event_of(*sequence).finish != Finish::none) s.scheduler->remove(sequence);
