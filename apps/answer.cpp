@@ -11,9 +11,14 @@ double rate(int64_t tokens, double seconds) { return seconds > 0 ? double(tokens
 // What the first token's pass computed belongs to the prompt; the rest is generation.
 int64_t generation_steps(const Usage& usage) { return usage.generated_tokens > 0 ? usage.generated_tokens - 1 : 0; }
 
+}  // namespace
+
 std::string token_text(const Engine& engine, int32_t token) {
+  if (token >= engine.tokenizer().vocab_size()) return {};  // a row of the embedding that no token has
   return std::string(engine.tokenizer().bytes(token, true));
 }
+
+namespace {
 
 nlohmann::json logprobs_json(const Engine& engine, const Answer& answer) {
   auto list = nlohmann::json::array();
@@ -43,6 +48,12 @@ Request make_request(const GenerationSettings& settings, std::vector<int32_t> pr
 Answer run_request(Engine& engine, Request request, const std::function<void(std::string_view)>& on_text) {
   Answer answer;
   const int64_t id = engine.submit(std::move(request));
+  // If showing the text fails, the request must not run on beside the next one.
+  struct CancelAtExit {
+    Engine& engine;
+    int64_t id;
+    ~CancelAtExit() { engine.cancel(id); }
+  } cancel_at_exit{engine, id};
   bool cancelled = false;
   while (engine.busy()) {
     if (interrupted() && !cancelled) {

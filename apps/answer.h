@@ -24,6 +24,8 @@ Answer run_request(Engine& engine, Request request, const std::function<void(std
 
 Request make_request(const GenerationSettings& settings, std::vector<int32_t> prompt);
 
+std::string token_text(const Engine& engine, int32_t token);  // its bytes; empty for ids the tokenizer does not have
+
 // `text`, `tokens` (ids), `prompt_tokens`, `finish`, `usage`, and `logprobs` if they were asked for.
 nlohmann::json answer_json(const Engine& engine, const Answer& answer, bool logprobs);
 nlohmann::json engine_json(const Engine& engine);  // `model`, `scheme`, `kv`: what every result should name

@@ -96,8 +96,8 @@ bool show(Chat& chat, const std::string&) {
   const Engine& engine = *chat.engine;
   const std::string scheme = engine.scheme().name.empty() ? "own formats" : engine.scheme().name;
   std::string text = fmt::format("  {:<20} {}\n  {:<20} {}\n  {:<20} {}\n  {:<20} {} tokens\n  {:<20} {}\n", "model",
-                                 engine.config().name, "scheme", scheme, "cache", engine.scheme().kv.name, "context",
-                                 token_limit(engine), "threads", engine.threads());
+                                 harmless(engine.config().name), "scheme", scheme, "cache", engine.scheme().kv.name,
+                                 "context", token_limit(engine), "threads", engine.threads());
   text += fmt::format("  {:<20} {}\n  {:<20} {}\n", "messages", chat.turns.size(), "system",
                       chat.system.value_or("(the template's own)"));
   write_ui(text + settings_text(chat));

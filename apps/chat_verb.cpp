@@ -77,8 +77,8 @@ Said read_message(LineReader& reader, bool& armed, std::string& message) {
 void banner(const Chat& chat) {
   const std::string scheme = chat.engine->scheme().name.empty() ? "its own formats" : chat.engine->scheme().name;
   write_ui(fmt::format("{} in {}, cache {}, context {} tokens, {} threads\n",
-                       ui_painted(Paint::bold, chat.engine->config().name), scheme, chat.engine->scheme().kv.name,
-                       token_limit(*chat.engine), chat.engine->threads()));
+                       ui_painted(Paint::bold, harmless(chat.engine->config().name)), scheme,
+                       chat.engine->scheme().kv.name, token_limit(*chat.engine), chat.engine->threads()));
   write_ui(ui_painted(Paint::dim, "/help lists the commands, Ctrl-C stops an answer, Ctrl-D leaves") + "\n\n");
 }
 
@@ -100,7 +100,7 @@ int interactive(const CommonOptions& options) {
       if (!command) ask(chat, std::move(message), true);
       if (chat.answers > before) write_ui("\n");
     } catch (const Error& error) {
-      write_ui(ui_painted(Paint::error, error.what()) + "\n");
+      write_ui(ui_painted(Paint::error, harmless(error.what())) + "\n");
     }
     if (terminated()) return exit_code_of_signal();
     armed = interrupted();  // stopped an answer: the next Ctrl-C leaves

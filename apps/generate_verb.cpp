@@ -67,7 +67,7 @@ int run_score(Engine& engine, const GenerateOptions& options, std::vector<int32_
 }
 
 void print_logprobs(const Engine& engine, const Answer& answer) {
-  const auto text = [&](int32_t id) { return harmless(engine.tokenizer().bytes(id, true)); };
+  const auto text = [&](int32_t id) { return harmless(token_text(engine, id)); };
   for (const GeneratedToken& token : answer.tokens) {
     std::string line = fmt::format("{:9.4f} {:6} {}", token.logprob, token.token, text(token.token));
     for (const TokenLogprob& other : token.top)

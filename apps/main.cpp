@@ -26,7 +26,7 @@ constexpr const char* kFooter = R"(Examples:
 `quire VERB --help` tells more. Exit codes: 0 done, 1 failed, 2 bad command line, 130 interrupted.)";
 
 void print_error(std::string_view message) {
-  write_error(painted(Paint::error, "quire: error:", stderr_is_terminal()) + fmt::format(" {}\n", message));
+  write_error(painted(Paint::error, "quire: error:", stderr_is_terminal()) + fmt::format(" {}\n", harmless(message)));
 }
 
 int usage_error(const CLI::App& app, const std::string& message) {
@@ -39,7 +39,7 @@ int run(int argc, char** argv) {
   CLI::App program("Quantized LLM inference", "quire");
   program.set_help_flag("--help,-h", "this text");
   program.set_version_flag("--version", version_text);
-  program.footer(kFooter);
+  program.footer(std::string(kFooter) + "\n\n" + scheme_help());
   program.require_subcommand(0, 1);
   const std::array verbs = {add_chat(program), add_generate(program), add_perplexity(program), add_inspect(program),
                             add_quantize(program)};

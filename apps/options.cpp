@@ -82,7 +82,7 @@ void add_model_options(CLI::App& verb, EngineOptions& engine) {
                engine.kv = text;
              });
   add_parsed(verb, "--threads,-t", "N", "threads (default: all cores)", kModelGroup,
-             [&engine](const std::string& text) { engine.threads = parse_number<int>("threads", text, 1, 4096); });
+             [&engine](const std::string& text) { engine.threads = parse_number<int>("threads", text, 1, 1024); });
 }
 
 void add_common_options(CLI::App& verb, CommonOptions& options) {

@@ -68,7 +68,7 @@ int run_perplexity(PerplexityOptions options) {
   if (options.chunks > chunked.chunks && !options.common.quiet)
     note(fmt::format("the text has {} chunks, less than the {} asked for", chunked.chunks, options.chunks));
 
-  const KlShape shape{chunked.context, engine->tokenizer().vocab_size(), chunked.chunks, chunked.scored()};
+  const KlShape shape{chunked.context, engine->config().vocab, chunked.chunks, chunked.scored()};
   std::optional<KlWriter> writer;
   std::optional<KlReader> reader;
   if (!options.kl_base.empty()) {

@@ -68,7 +68,7 @@ void write_out(std::string_view text) {
 void write_error(std::string_view text) { write_all(STDERR_FILENO, text); }
 
 void note(std::string_view message) {
-  write_error(painted(Paint::dim, fmt::format("quire: {}", message), stderr_is_terminal()) + "\n");
+  write_error(painted(Paint::dim, "quire: " + harmless(message), stderr_is_terminal()) + "\n");
 }
 
 void write_ui(std::string_view text) {

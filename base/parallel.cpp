@@ -1,10 +1,13 @@
 #include "base/parallel.h"
 
+#include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 
 #include <algorithm>
 #include <atomic>
 #include <exception>
+#include <initializer_list>
 #include <mutex>
 #include <system_error>
 #include <thread>
@@ -60,6 +63,11 @@ struct ThreadPool::State {
 
   void loop() {
     inside_pool = true;
+    // Signals are for the program's own threads, which may wait for them; faults still come to whoever makes them.
+    sigset_t signals;
+    sigfillset(&signals);
+    for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP}) sigdelset(&signals, fault);
+    pthread_sigmask(SIG_BLOCK, &signals, nullptr);
     uint32_t seen = 0;
     for (;;) {
       // A decode step is hundreds of jobs of tens of microseconds: spin a little before sleeping.

@@ -75,7 +75,9 @@ std::unique_ptr<Engine> Engine::open(EngineOptions options) {
   }
   const KvCacheConfig cache = plan_cache(s.options, c, s.scheme, s.plan);
   s.context = cache.max_tokens;
-  s.decoder.emplace(Decoder::load(s.ctx, s.checkpoint, s.scheme, s.context, s.options.progress));
+  // Rope tables for what can fit at all: a file may announce any context.
+  const int64_t most = s.plan.limit > 0 ? s.plan.limit / s.plan.bytes_per_token + 1 : s.context;
+  s.decoder.emplace(Decoder::load(s.ctx, s.checkpoint, s.scheme, std::min(s.context, most), s.options.progress));
   finish_plan(s.decoder->weight_bytes(), s.plan);
   s.cache.emplace(fit_cache(s.options, cache, s.plan));
   s.context = s.cache->config().max_tokens;
@@ -149,7 +151,8 @@ void Engine::State::finish(Sequence& s, Finish why, Event& event) {
 std::optional<Finish> Engine::State::finished_by(Sequence& s, int32_t token, Event& event) {
   const bool forced = s.generated() <= int64_t(s.request.forced.size());
   if (!forced && !s.request.ignore_eos && tokenizer.is_eos(token)) return Finish::stop;
-  event.text += s.stream.push(tokenizer.bytes(token));
+  // An embedding may have more rows than the tokenizer has tokens; those have no text.
+  if (token < tokenizer.vocab_size()) event.text += s.stream.push(tokenizer.bytes(token));
   if (s.stream.stopped()) return Finish::stop;
   const int64_t room = std::min(context, cache->pages().count() * kPageTokens);
   const int64_t most = s.request.max_tokens >= 0 ? s.request.max_tokens : room;
@@ -199,20 +202,26 @@ std::vector<Event> Engine::step() {
     s.scheduler->remove(sequence);
   }
   if (step.batch.size() == 0) return events;
-  const Tensor logits = s.logits_for(int64_t(step.logits.size()));
-  s.decoder->forward(s.ctx, step.batch, *s.cache, logits);
-  for (size_t i = 0; i < step.logits.size(); ++i) {
-    const std::span<const float> row(logits.data.row<const float>(int64_t(i)), size_t(logits.cols));
-    Sequence& sequence = *step.logits[i].sequence;
-    Event& event = event_of(sequence);
-    if (event.finish != Finish::none) continue;
-    try {
-      s.deliver(step.logits[i], row, event);
-    } catch (
-        const std::exception& e) {  // logits that are not finite, or the caller's own callback: this request's alone
-      s.finish(sequence, Finish::error, event);
-      event.error = e.what();
+  // What fails ends the requests it belongs to: a sequence left half done would never move again.
+  const auto fail_request = [&](Sequence& sequence, const std::exception& why) {
+    s.finish(sequence, Finish::error, event_of(sequence));
+    event_of(sequence).error = why.what();
+  };
+  try {
+    const Tensor logits = s.logits_for(int64_t(step.logits.size()));
+    s.decoder->forward(s.ctx, step.batch, *s.cache, logits);
+    for (size_t i = 0; i < step.logits.size(); ++i) {
+      Sequence& sequence = *step.logits[i].sequence;
+      if (event_of(sequence).finish != Finish::none) continue;
+      const std::span<const float> row(logits.data.row<const float>(int64_t(i)), size_t(logits.cols));
+      try {
+        s.deliver(step.logits[i], row, event_of(sequence));
+      } catch (const std::exception& why) {  // on_logits, or logits that nothing can be sampled from
+        fail_request(sequence, why);
+      }
     }
+  } catch (const std::exception& why) {  // the pass itself: memory
+    for (Sequence* sequence : step.sequences) fail_request(*sequence, why);
   }
   for (Sequence* sequence : step.sequences) {
     if (event_of(*sequence).finish != Finish::none) s.scheduler->remove(sequence);

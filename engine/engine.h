@@ -68,7 +68,8 @@ struct Request {
   bool ignore_eos = false;
   int32_t top_logprobs = -1;    // >= 0: logprob of each token and this many alternatives
   std::vector<int32_t> forced;  // take these tokens instead of sampling (scoring a given continuation)
-  // If set: called with the raw logits (V) after prompt position p, for every p >= logits_from.
+  // If set: called with the raw logits (V) after prompt position p, for every p >= logits_from. What it throws ends
+  // this request with Finish::error.
   std::function<void(int64_t position, std::span<const float> logits)> on_logits;
   int64_t logits_from = 0;
 };

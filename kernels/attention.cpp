@@ -11,7 +11,7 @@ namespace quire {
 namespace {
 
 constexpr int64_t kP = kPageTokens;
-constexpr int64_t kTileTokens = 16, kMaxGroup = 32, kMaxRows = kTileTokens * kMaxGroup;
+constexpr int64_t kTileTokens = 16, kMaxRows = kTileTokens * kMaxQueryGroup;
 
 // The rows that share loads: `tokens` consecutive tokens of one page, times the query heads of one kv head.
 struct Tile {
@@ -90,7 +90,7 @@ void TileRun::score_page(int64_t page) {
 void TileRun::channel_scores(const Tensor& k, int64_t page, int64_t n) {
   const CodecInfo& codec = info(k.codec);
   float* folded = Work::sized(w.folded, rows * channels);
-  float scale[512], offset[512], bias[kMaxRows];
+  float scale[kMaxHeadDim], offset[kMaxHeadDim], bias[kMaxRows];
   for (int64_t first = 0; first < n; first += k.scale.rows) {
     for (int64_t c = 0; c < channels; ++c) {
       const AffineParams a = codec.affine(k, first, c);
@@ -241,11 +241,11 @@ void attention(const Context& ctx, const Tensor& q, const KvView& kv, const Batc
             q.cols == heads * channels && out.cols == q.cols,
         "attention: q {} and out {} are not f32 ({}, {} heads of {})", describe(q), describe(out), batch.size(), heads,
         channels);
-  check(heads % kv.kv_heads == 0 && heads / kv.kv_heads <= kMaxGroup, "attention: {} heads cannot share {} kv heads",
-        heads, kv.kv_heads);
+  check(heads % kv.kv_heads == 0 && heads / kv.kv_heads <= kMaxQueryGroup,
+        "attention: {} heads cannot share {} kv heads", heads, kv.kv_heads);
   const CodecInfo& k = info(kv.layout.k_format.codec);
   const CodecInfo& v = info(kv.layout.v_format.codec);
-  check(k.linear && v.linear && kv.layout.v_format.group % 16 == 0 && channels <= 512,
+  check(k.linear && v.linear && kv.layout.v_format.group % 16 == 0 && channels <= kMaxHeadDim,
         "attention: keys {} and values {} (heads of {}) have no reader; linear codecs with values per token, in groups "
         "of a multiple of 16, do",
         k.name, v.name, channels);

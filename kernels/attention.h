@@ -16,6 +16,10 @@
 
 namespace quire {
 
+// What a tile of rows is made for; Decoder::load refuses networks beyond it.
+constexpr int64_t kMaxQueryGroup = 32;  // query heads that share a kv head
+constexpr int64_t kMaxHeadDim = 512;
+
 // q (T, heads * C) f32, rotated; out (T, heads * C) f32. heads is a multiple of kv.kv_heads. The batch's keys and
 // values are already in the cache.
 void attention(const Context& ctx, const Tensor& q, const KvView& kv, const Batch& batch, int64_t heads,

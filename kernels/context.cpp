@@ -50,13 +50,13 @@ std::byte* Scratch::take_bytes(size_t bytes) {
 }
 
 void Scratch::reset() {
+  block_ = 0;
+  used_ = 0;
   if (blocks_.size() > 1) {  // one block for all of it next time
     const size_t total = capacity();
     blocks_.clear();
     blocks_.emplace_back(total);
   }
-  block_ = 0;
-  used_ = 0;
 }
 
 size_t Scratch::capacity() const {

@@ -67,14 +67,6 @@ PackedWeight concatenate(const std::vector<Tensor>& parts, const MatmulProblem& 
       copy(w.rows.aux, part.aux, bytes.aux);
     }
   }
-  if (const CodecInfo& codec = info(problem.w.codec); codec.table_bytes > 0) {
-    const size_t size = size_t(codec.table_bytes * (codec.table_shared ? 1 : problem.k));
-    std::memcpy(w.rows.table.ptr, parts[0].table.ptr, size);
-    for (const Tensor& part : parts) {
-      check(std::memcmp(part.table.ptr, parts[0].table.ptr, size) == 0,
-            "matmul: {} parts with different codebooks cannot be packed as one", describe(part));
-    }
-  }
   return w;
 }
 

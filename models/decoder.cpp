@@ -33,6 +33,10 @@ Decoder Decoder::load(const Context& ctx, const Checkpoint& checkpoint, const Sc
   const ModelConfig& c = d.config_;
   const Family& family = find_family(c.family);
   family.check(c);
+  check(
+      c.heads / c.kv_heads <= kMaxQueryGroup && c.head_dim <= kMaxHeadDim,
+      "{} query heads on {} key and value heads of {} channels are not supported; up to {} a head and {} channels are",
+      c.heads, c.kv_heads, c.head_dim, kMaxQueryGroup, kMaxHeadDim);
   const auto report = [&](int64_t done) {
     check(!progress || progress("loading", done, c.layers + 1), "loading was cancelled");
   };

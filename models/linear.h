@@ -21,7 +21,7 @@ struct LinearPart {
 class Linear {
  public:
   // `names`: tensors of the checkpoint without ".weight", concatenated along the output. Canonical weights in `format`,
-  // or as they are in the file (native). Works in slices; what is not needed after packing is freed.
+  // or as they are in the file (native). What is not needed after packing is freed.
   static Linear load(const Context& ctx, const Checkpoint& checkpoint, const std::vector<std::string>& names,
                      const Scheme& scheme, Format format);
 

@@ -6,7 +6,7 @@
 CHUNKS="${1:-40}"
 BASE="$CACHE/f32-$CHUNKS.kl" # about 25 MB a chunk
 WEIGHTS=(f32 f16 own w8a16 w8a8 w8a8g64 w4a16 w4a8 w6a16)
-CACHES=(kvf16 kv8 kvfp8 kv4 kv4row kv3row kv2 kv2row)
+CACHES=(kvf16 kv8 kvfp8 k8v4 kv4 kv4row kv3row kv2 kv2row)
 
 install_packages
 build release quire
@@ -40,7 +40,7 @@ echo "| scheme | cache | perplexity | change | mean KL | 99 % KL | same top toke
 echo "|---|---|---|---|---|---|---|"
 for scheme in "${WEIGHTS[@]}"; do row "$scheme" kvf16; done
 for cache in "${CACHES[@]:1}"; do row f32 "$cache"; done
-for both in "w8a8 kv8" "w8a8g64 kv4"; do
+for both in "w8a8 kv8" "w8a8 kv4" "w8a8 kv2" "w8a8g64 kv4" "w4a8 kv4"; do
   # shellcheck disable=SC2086  # two words
   row $both
 done

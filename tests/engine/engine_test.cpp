@@ -263,6 +263,10 @@ TEST_F(EngineTest, AnErrorInOneRequestIsItsOwn) {
   EXPECT_EQ(out.at(a).finish, Finish::error);
   EXPECT_NE(out.at(a).error.find("enough at 40"), std::string::npos) << out.at(a).error;
   EXPECT_EQ(out.at(b).usage.generated_tokens, 5);
+  // Nothing of it stays behind, in the cache least of all.
+  const Request again = request(100, 1, 5);
+  const int64_t c = engine->submit(again);
+  EXPECT_EQ(run(*engine).at(c).tokens, alone({}, again).tokens);
 }
 
 TEST_F(EngineTest, SamplingIsSeeded) {
