@@ -40,7 +40,7 @@ Answer answer_last(Chat& chat, bool stream) {
   chat.last = answer.usage;
   add(chat.total, answer.usage);
   ++chat.answers;
-  if (stream) explain_finish(chat, answer);
+  if (stream && !chat.quiet) explain_finish(chat, answer);
   if (chat.show_stats) {
     const std::string line = stats_line(*chat.engine, answer.usage) + "\n";
     if (stdin_is_terminal()) {

@@ -18,7 +18,7 @@ struct Chat {
   std::optional<std::string> system;
   std::vector<Message> turns;  // user and assistant in turn
   std::string attached;        // text of /read that goes before the next message
-  bool show_stats = false;
+  bool show_stats = false, quiet = false;
   Usage last, total;
   int64_t answers = 0;
 };

@@ -20,6 +20,7 @@ Chat make_chat(const CommonOptions& options) {
   chat.engine = open_engine(options);
   chat.settings = options.generation;
   chat.system = options.system;
+  chat.quiet = options.quiet;
   return chat;
 }
 

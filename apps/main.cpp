@@ -57,7 +57,7 @@ int run(int argc, char** argv) {
     return kExitOk;
   } catch (const CLI::CallForHelp&) {
     const auto verb = parsed();
-    write_out(verb != verbs.end() ? verb->app->help() : program.help());
+    write_out(verb != verbs.end() ? verb->app->help(program.get_name()) : program.help());
     return kExitOk;
   } catch (const CLI::ParseError& error) {
     const auto verb = parsed();

@@ -79,6 +79,16 @@ TEST_F(ChatTerminal, CtrlCAtThePromptClearsTheLineThenWarnsThenLeaves) {
   EXPECT_THAT(chat.seen(), Not(HasSubstr("answer 4 tokens")));
 }
 
+TEST_F(ChatTerminal, CtrlCEndsGenerateWith130) {
+  std::vector<std::string> flags = arguments({"-p", "Hello", "--logit-bias", "2=-1000"});
+  flags[0] = "generate";
+  TerminalProgram generate(flags, environment);
+  ASSERT_TRUE(generate.shows("100%")) << generate.seen();  // loaded
+  ASSERT_TRUE(generate.shows_anything());
+  generate.press_ctrl_c();
+  EXPECT_EQ(generate.wait(), 130);
+}
+
 TEST_F(ChatTerminal, Commands) {
   const std::string saved = dir.file("chat.json");
   TerminalProgram chat(arguments({"--max-tokens", "4", "--temperature", "1"}), environment);

@@ -43,6 +43,7 @@ TEST_F(Program, HelpAndVersion) {
     EXPECT_THAT(help.out, HasSubstr(verb));
     const ProgramResult verb_help = run_program({verb, "--help"});
     EXPECT_EQ(verb_help.code, 0) << verb;
+    EXPECT_THAT(verb_help.out, HasSubstr(std::string("quire ") + verb + " [OPTIONS]"));
     EXPECT_THAT(verb_help.out, HasSubstr("Examples:"));
     EXPECT_EQ(verb_help.err, "");
   }
