@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <fstream>
 
+#include "engine/scheduler.h"
+
 namespace quire {
 
 namespace {
@@ -21,12 +23,12 @@ int64_t available_memory() {
 
 std::string mib(int64_t bytes) { return fmt::format("{:.0f} MiB", double(bytes) / (1 << 20)); }
 
-// What a step of `tokens` tokens takes besides weights and cache: activations of one block, twice for conversions, and
-// logits.
-int64_t scratch_bytes(const ModelConfig& c, int64_t tokens) {
+// Besides weights and cache: activations of one block (twice for conversions), logits, and the rope table.
+int64_t scratch_bytes(const EngineOptions& options, const ModelConfig& c, int64_t positions) {
   const int64_t qkv = (c.heads + 2 * c.kv_heads) * c.head_dim;
   const int64_t row = 4 * c.hidden + qkv + 2 * c.heads * c.head_dim + 4 * c.ffn;
-  return tokens * row * 4 + 128 * c.vocab * 4;
+  const int64_t tokens = options.chunk + options.max_batch, logits = kMaxLogitsRows + options.max_batch;
+  return (tokens * row + logits * c.vocab + positions * c.rope_dim) * 4;
 }
 
 }  // namespace
@@ -41,7 +43,7 @@ KvCacheConfig plan_cache(const EngineOptions& options, const ModelConfig& config
   cache.slots = options.max_batch;
   cache.max_tokens = options.context > 0 ? options.context : config.context;
   plan.limit = options.memory_limit > 0 ? options.memory_limit : available_memory() / 10 * 9;
-  plan.scratch = scratch_bytes(config, options.chunk + options.max_batch);
+  plan.scratch = scratch_bytes(options, config, cache.max_tokens);
   plan.bytes_per_token = KvCache::page_bytes(cache) / kPageTokens;
   return cache;
 }

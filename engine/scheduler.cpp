@@ -4,11 +4,6 @@
 
 namespace quire {
 
-namespace {
-// Rows of logits are a vocabulary wide: a chunk that wants all of them is kept short.
-constexpr int64_t kMaxLogitsRows = 128;
-}  // namespace
-
 Scheduler::Scheduler(KvCache& cache, int64_t chunk) : cache_(cache), chunk_(chunk) {}
 
 void Scheduler::add(std::unique_ptr<Sequence> sequence) { waiting_.push_back(std::move(sequence)); }
@@ -34,6 +29,10 @@ void Scheduler::remove(Sequence* sequence) {
   std::erase_if(running_, is_it);
 }
 
+int64_t Scheduler::pages_to_come(const Sequence& s) const {
+  return cache_.pages_needed(s.slot, int64_t(s.tokens.size()) - cache_.length(s.slot));
+}
+
 void Scheduler::admit() {
   while (!waiting_.empty()) {
     Sequence& s = *waiting_.front();
@@ -44,13 +43,15 @@ void Scheduler::admit() {
     const int32_t slot =
         cache_.open(std::span(s.tokens).first(size_t(std::min<int64_t>(shareable, int64_t(s.tokens.size())))));
     if (slot < 0) return;
-    // Room for its whole prompt, or others would be pushed out at once; alone it may always try.
-    if (!running_.empty() &&
-        cache_.pages_needed(slot, int64_t(s.tokens.size()) - cache_.length(slot)) > cache_.pages().available()) {
+    s.slot = slot;
+    // Room for its whole prompt beside those of the others, or they would push each other out; alone it may always try.
+    int64_t needed = pages_to_come(s);
+    for (const auto& other : running_) needed += pages_to_come(*other);
+    if (!running_.empty() && needed > cache_.pages().available()) {
       cache_.close(slot);
+      s.slot = -1;
       return;
     }
-    s.slot = slot;
     if (s.generated() == 0) s.usage.cached_tokens = cache_.length(slot);
     running_.push_back(std::move(waiting_.front()));
     waiting_.pop_front();
@@ -71,15 +72,19 @@ bool Scheduler::plan(Sequence& s, int64_t budget, Step& step) {
   const int64_t length = cache_.length(s.slot), total = int64_t(s.tokens.size()),
                 prompt = int64_t(s.request.prompt.size());
   int64_t count = std::min(budget, total - length);
-  if (s.request.on_logits && length < prompt) count = std::min(count, kMaxLogitsRows);
+  const int64_t asked_from = std::max(s.request.logits_from, s.logits_done);
+  if (s.request.on_logits && length < prompt) {
+    const int64_t rows_left = std::max<int64_t>(0, kMaxLogitsRows - int64_t(step.logits.size()));
+    count = std::min(count, std::max<int64_t>(0, asked_from - length) + rows_left);
+    if (count == 0) return true;  // in a later step
+  }
   if (!cache_.reserve(s.slot, count)) return false;
   Batch& b = step.batch;
   b.sequences.push_back({s.slot, b.size(), count, length});
   step.sequences.push_back(&s);
   for (int64_t i = 0; i < count; ++i) {
     const int64_t position = length + i;
-    const bool asked =
-        s.request.on_logits && position >= std::max(s.request.logits_from, s.logits_done) && position < prompt;
+    const bool asked = s.request.on_logits && position >= asked_from && position < prompt;
     if (asked || position == total - 1) {
       b.logits_rows.push_back(int32_t(b.size()));
       step.logits.push_back({&s, position});

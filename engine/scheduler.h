@@ -9,6 +9,9 @@
 
 namespace quire {
 
+// Prompt rows whose logits a step gives at most: each is a vocabulary wide.
+inline constexpr int64_t kMaxLogitsRows = 128;
+
 struct Step {
   Batch batch;
   std::vector<Sequence*> sequences;  // of batch.sequences, in order
@@ -36,6 +39,7 @@ class Scheduler {
 
  private:
   void admit();
+  int64_t pages_to_come(const Sequence& s) const;      // for what of it is known and not yet in the cache
   bool plan(Sequence& s, int64_t budget, Step& step);  // false: no pages
   bool preempt_after(const Sequence& s);
   KvCache& cache_;

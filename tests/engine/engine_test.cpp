@@ -269,6 +269,32 @@ TEST_F(EngineTest, AnErrorInOneRequestIsItsOwn) {
   EXPECT_EQ(run(*engine).at(c).tokens, alone({}, again).tokens);
 }
 
+TEST_F(EngineTest, AStepGivesABoundedNumberOfLogits) {
+  EngineOptions options;
+  options.scheme = "w8a8";
+  const auto engine = open(options);
+  std::map<int64_t, std::vector<int64_t>> positions;
+  int64_t in_step = 0;
+  for (int i = 0; i < 3; ++i) {
+    Request r = request(200, i, 0);
+    r.logits_from = 50 * i;
+    r.on_logits = [&positions, &in_step, i](int64_t p, std::span<const float>) {
+      positions[i].push_back(p);
+      ++in_step;
+    };
+    engine->submit(r);
+  }
+  while (engine->busy()) {
+    in_step = 0;
+    engine->step();
+    EXPECT_LE(in_step, 128);
+  }
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_EQ(int64_t(positions[i].size()), 200 - 50 * i);
+    for (size_t j = 0; j < positions[i].size(); ++j) EXPECT_EQ(positions[i][j], int64_t(j) + 50 * i);
+  }
+}
+
 TEST_F(EngineTest, SamplingIsSeeded) {
   EngineOptions options;
   options.scheme = "f32";
