@@ -55,7 +55,6 @@ Said read_message(LineReader& reader, bool& armed, std::string& message) {
       case LineReader::Result::interrupted:
         write_ui("\n");
         if (terminated()) return Said::quit;
-        clear_interrupts();
         if (line.empty() && !assembler.open()) {
           if (armed) return Said::quit;
           armed = true;
@@ -104,8 +103,7 @@ int interactive(const CommonOptions& options) {
       write_ui(ui_painted(Paint::error, harmless(error.what())) + "\n");
     }
     if (terminated()) return exit_code_of_signal();
-    armed = interrupted();  // stopped an answer: the next Ctrl-C leaves
-    clear_interrupts();
+    armed = take_interrupt();  // stopped an answer: the next Ctrl-C leaves
   }
 }
 

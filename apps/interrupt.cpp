@@ -1,7 +1,7 @@
 #include "apps/interrupt.h"
 
+#include <atomic>
 #include <csignal>
-#include <initializer_list>
 
 #include <unistd.h>
 
@@ -9,16 +9,18 @@ namespace quire {
 
 namespace {
 
-volatile std::sig_atomic_t interrupts = 0, last_signal = 0, resized = 0, only_noted = 0;
+// Taken by exchange, so that no Ctrl-C is lost between looking and clearing.
+std::atomic<int> interrupts = 0, ended_by = 0, resized = 0, resumed = 0, only_noted = 0;
+static_assert(std::atomic<int>::is_always_lock_free, "a signal handler must not wait for a lock");
 
 void on_signal(int signal) {
   if (signal == SIGWINCH) {
     resized = 1;
-    return;
-  }
-  last_signal = signal;
-  if (signal == SIGINT) interrupts = interrupts + 1;
-  if (signal == SIGINT && interrupts >= 2 && !only_noted) {
+  } else if (signal == SIGCONT) {
+    resumed = 1;
+  } else if (signal != SIGINT) {
+    ended_by = signal;
+  } else if (++interrupts >= 2 && only_noted == 0) {
     [[maybe_unused]] const auto written = write(STDERR_FILENO, "\n", 1);
     _exit(kExitInterrupted);
   }
@@ -30,7 +32,7 @@ void install_signal_handlers() {
   struct sigaction action {};
   action.sa_handler = on_signal;  // without SA_RESTART: a blocked read returns, so the line editor notices
   sigemptyset(&action.sa_mask);
-  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGWINCH}) {
+  for (const int signal : kHandledSignals) {
     struct sigaction before {};
     // What the parent chose to ignore (nohup, a background job's Ctrl-C) stays ignored.
     if (sigaction(signal, nullptr, &before) == 0 && before.sa_handler == SIG_IGN) continue;
@@ -39,16 +41,12 @@ void install_signal_handlers() {
   std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is an error of the write, handled where it is written
 }
 
-bool terminated() { return last_signal == SIGTERM || last_signal == SIGHUP; }
+bool terminated() { return ended_by != 0; }
 bool interrupted() { return interrupts > 0 || terminated(); }
-int exit_code_of_signal() { return terminated() ? 128 + int(last_signal) : kExitInterrupted; }
-void clear_interrupts() { interrupts = 0; }
-
-bool take_resized() {
-  const bool was = resized != 0;
-  resized = 0;
-  return was;
-}
+int exit_code_of_signal() { return terminated() ? 128 + ended_by : kExitInterrupted; }
+bool take_interrupt() { return interrupts.exchange(0) > 0; }
+bool take_resized() { return resized.exchange(0) != 0; }
+bool take_resumed() { return resumed.exchange(0) != 0; }
 
 SignalsOnlyNoted::SignalsOnlyNoted() { only_noted = 1; }
 SignalsOnlyNoted::~SignalsOnlyNoted() { only_noted = 0; }

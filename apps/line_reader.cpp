@@ -37,12 +37,15 @@ LineReader::State* state_of(EditLine* line) {
   return static_cast<LineReader::State*>(data);
 }
 
+// Raw while a line is edited, as it was before otherwise.
+void own_terminal(EditLine* line, bool own) { el_set(line, EL_PREP_TERM, own ? 1 : 0); }
+
 // Waits for a byte, or for a signal that comes at any time: between looking and waiting signals are held back. 1: a
 // byte, 0: the end, -1: give up the line (Ctrl-C, or no terminal any more).
 int read_byte(EditLine* line, unsigned char& byte) {
   sigset_t ours, before;
   sigemptyset(&ours);
-  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGWINCH}) sigaddset(&ours, signal);
+  for (const int signal : kHandledSignals) sigaddset(&ours, signal);
   sigprocmask(SIG_BLOCK, &ours, &before);
   int result = -2;
   while (result == -2) {
@@ -52,6 +55,10 @@ int read_byte(EditLine* line, unsigned char& byte) {
       result = -1;
     } else if (take_resized()) {
       el_resize(line);
+    } else if (take_resumed()) {
+      own_terminal(line, false);  // libedit believes that the terminal is as it left it
+      own_terminal(line, true);
+      el_set(line, EL_REFRESH);
     } else if (ppoll(&input, 1, nullptr, &before) > 0) {
       result = int(read(STDIN_FILENO, &byte, 1));
     } else if (errno != EINTR) {
@@ -149,16 +156,19 @@ LineReader::Result LineReader::read(const std::string& prompt, std::string& line
   State& s = *state_;
   s.prompt = prompt;
   s.interrupted = false;
+  // From before the prompt is seen until a Ctrl-C is answered and the terminal is as it was: no signal ends the program
+  // in between.
+  SignalsOnlyNoted only_noted;
+  // libedit would show the prompt first: what is typed at once would be echoed and edited by the terminal, and a Ctrl-C
+  // would find an empty line.
+  own_terminal(s.line, true);
   int count = 0;
-  const char* text = nullptr;
-  {
-    SignalsOnlyNoted only_noted;
-    text = el_gets(s.line, &count);
-  }
+  const char* text = el_gets(s.line, &count);
   if (s.interrupted) {
     const LineInfo* info = el_line(s.line);
     line.assign(info->buffer, size_t(info->lastchar - info->buffer));
     el_reset(s.line);
+    take_interrupt();
     return Result::interrupted;
   }
   if (!text || count <= 0) return Result::end;

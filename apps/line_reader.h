@@ -14,7 +14,7 @@ class LineReader {
   LineReader(std::string history, std::vector<std::string> words);
   ~LineReader();
   enum class Result { line, end, interrupted };
-  // The line without its newline; with Result::interrupted what was typed so far.
+  // The line without its newline; with Result::interrupted what was typed so far, and the Ctrl-C counts as answered.
   Result read(const std::string& prompt, std::string& line);
   void remember(const std::string& line);
 

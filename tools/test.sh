@@ -8,25 +8,16 @@ install_packages
 # Tests that need the real model or text skip, and say so, without them. In CI that would hide a failure.
 (fetch_model && fetch_text) || [ -z "${CI:-}" ] || die "CI must have the model and the text"
 
-# run_tests PRESET [CTEST ARGUMENT...]. Terminal tests press keys while the program draws: a Ctrl-C between two of its states is
-# a known race (one failure in four sanitizer runs), so those alone are tried again, and every try is printed.
-run_tests() {
-  local preset="$1"
-  shift
-  ctest --preset "$preset" -R '^ChatTerminal' --repeat until-pass:3
-  ctest --preset "$preset" "$@"
-}
-
 # The optimised tests use the machine's threads themselves.
 build release
 say "tests (release)"
-run_tests release -E '^ChatTerminal'
+ctest --preset release
 if [ "${1:-}" != --quick ]; then
   build asan
   say "tests (asan)"
   # The real model's tests have run optimised; under the sanitizers they would take longer than everything else together.
   # What the line editor keeps for itself until the program ends is not ours.
   export LSAN_OPTIONS="suppressions=$ROOT/tools/lsan.supp:print_suppressions=0"
-  run_tests asan -j "$(nproc)" -E '^ChatTerminal|RealModel|GoldenGreedy'
+  ctest --preset asan -j "$(nproc)" -E 'RealModel|GoldenGreedy'
 fi
 say "all tests passed"

@@ -20,6 +20,8 @@ struct ChatTerminal : ::testing::Test {
   std::string tiny = write_tiny_gguf(make_tiny_model({.context = 2048}), dir.file("tiny.gguf"));
   Environment environment = {{"TERM", "xterm"}, {"NO_COLOR", "1"}, {"XDG_STATE_HOME", dir.file("state")}};
 
+  // With no end of text (--logit-bias) an answer takes minutes to fill this context: there is time to stop it.
+  void endless_model() { write_tiny_gguf(make_tiny_model({.context = 1 << 18}), tiny); }
   std::vector<std::string> arguments(std::vector<std::string> more = {}) const {
     std::vector<std::string> all = {"chat", "--model", tiny, "--threads", "1", "--memory-limit", "512M"};
     all.insert(all.end(), more.begin(), more.end());
@@ -51,7 +53,7 @@ TEST_F(ChatTerminal, ColoursWhereTheyAreWanted) {
 }
 
 TEST_F(ChatTerminal, CtrlCStopsTheAnswerAndASecondOneLeaves) {
-  // With no end of text the answer goes on until the context is full: there is time to stop it.
+  endless_model();
   TerminalProgram chat(arguments({"--logit-bias", "2=-1000"}), environment);
   ASSERT_TRUE(chat.shows(kPrompt)) << chat.seen();
   chat.type("Hello\n");
@@ -79,7 +81,38 @@ TEST_F(ChatTerminal, CtrlCAtThePromptClearsTheLineThenWarnsThenLeaves) {
   EXPECT_THAT(chat.seen(), Not(HasSubstr("answer 4 tokens")));
 }
 
+// The prompt is the sign that the line editor has the terminal, so keys that come with it are its own at once.
+TEST_F(ChatTerminal, KeysRightAfterThePromptAreNotTheTerminalsOwn) {
+  TerminalProgram chat(arguments({"--max-tokens", "4"}), environment);
+  for (int i = 0; i < 20; ++i) {
+    ASSERT_TRUE(chat.shows(kPrompt)) << chat.seen();
+    chat.type("half");
+    ASSERT_TRUE(chat.shows("half")) << chat.seen();
+    chat.press_ctrl_c();
+  }
+  ASSERT_TRUE(chat.shows(kPrompt)) << chat.seen();
+  chat.type(kCtrlD);
+  EXPECT_EQ(chat.wait(), 0);
+  EXPECT_THAT(chat.seen(), Not(HasSubstr("Ctrl-C again"))) << "a line was taken for an empty one";
+}
+
+TEST_F(ChatTerminal, GoesOnAfterHavingBeenStopped) {
+  TerminalProgram chat(arguments({"--max-tokens", "4"}), environment);
+  ASSERT_TRUE(chat.shows(kPrompt)) << chat.seen();
+  chat.type("half");
+  ASSERT_TRUE(chat.shows("half")) << chat.seen();
+  chat.stop_and_make_sane();
+  chat.resume();
+  ASSERT_TRUE(chat.shows("half")) << "drawn again\n" << chat.seen();
+  chat.type(" done\x7f\x7fne\n");  // edited by the line editor
+  ASSERT_TRUE(chat.shows("answer 4 tokens")) << chat.seen();
+  ASSERT_TRUE(chat.shows(kPrompt));
+  chat.type("\x10");  // Ctrl-P
+  EXPECT_TRUE(chat.shows("half done")) << chat.seen();
+}
+
 TEST_F(ChatTerminal, CtrlCEndsGenerateWith130) {
+  endless_model();
   std::vector<std::string> flags = arguments({"-p", "Hello", "--logit-bias", "2=-1000"});
   flags[0] = "generate";
   TerminalProgram generate(flags, environment);

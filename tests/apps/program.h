@@ -5,6 +5,7 @@
 #include <pty.h>
 #include <signal.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include <array>
@@ -116,6 +117,18 @@ class TerminalProgram {
   // What the terminal makes of Ctrl-C. A terminal also throws away output that is on its way at that moment, so a test
   // that pressed the key could miss what the program answers.
   void press_ctrl_c() { kill(child_, SIGINT); }
+  // What a shell does on Ctrl-Z: the program stops, and the terminal is the shell's.
+  void stop_and_make_sane() {
+    kill(child_, SIGSTOP);
+    int status = 0;
+    while (waitpid(child_, &status, WUNTRACED) < 0 && errno == EINTR) {
+    }
+    termios mode;
+    check(tcgetattr(terminal_, &mode) == 0, "no terminal");
+    mode.c_lflag |= ICANON | ECHO;
+    check(tcsetattr(terminal_, TCSANOW, &mode) == 0, "no terminal");
+  }
+  void resume() { kill(child_, SIGCONT); }
   // Reads until `text` has been shown since the last call that found something; false if the program ends or two
   // minutes pass.
   bool shows(const std::string& text) {
