@@ -23,6 +23,7 @@ constexpr const char* kFooter = R"(Examples:
   quire perplexity --file text.txt --scheme w8a8kv8
   quire inspect -m model.gguf
   quire quantize --scheme w4a8 --output model-w4a8
+  quire bench --scheme w8a8,w4a8 --kv f16,kv4 -d 0,2048
 `quire VERB --help` tells more. Exit codes: 0 done, 1 failed, 2 bad command line, 130 interrupted.)";
 
 void print_error(std::string_view message) {
@@ -35,19 +36,31 @@ int usage_error(const CLI::App& app, const std::string& message) {
   return kExitUsage;
 }
 
+// In the order that CLI11 takes them, last first. llama-bench spells some of its flags with one dash, as CLI11 cannot.
+std::vector<std::string> arguments_of(int argc, char** argv) {
+  std::vector<std::string> arguments(argv + 1, argv + std::max(argc, 1));
+  if (!arguments.empty() && arguments[0] == "bench") {
+    for (std::string& argument : arguments) {
+      if (argument == "-pg" || argument == "-npl") argument.insert(0, 1, '-');
+    }
+  }
+  std::reverse(arguments.begin(), arguments.end());
+  return arguments;
+}
+
 int run(int argc, char** argv) {
   CLI::App program("Quantized LLM inference", "quire");
   program.set_help_flag("--help,-h", "this text");
   program.set_version_flag("--version", version_text);
   program.footer(std::string(kFooter) + "\n\n" + scheme_help());
   program.require_subcommand(0, 1);
-  const std::array verbs = {add_chat(program), add_generate(program), add_perplexity(program), add_inspect(program),
-                            add_quantize(program)};
+  const std::array verbs = {add_chat(program),    add_generate(program), add_perplexity(program),
+                            add_inspect(program), add_quantize(program), add_bench(program)};
   const auto parsed = [&] {
     return std::find_if(verbs.begin(), verbs.end(), [](const Verb& verb) { return verb.app->parsed(); });
   };
   try {
-    program.parse(argc, argv);
+    program.parse(arguments_of(argc, argv));
     const auto verb = parsed();
     if (verb != verbs.end()) return verb->run();
     write_error(program.help());

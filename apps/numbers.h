@@ -2,8 +2,10 @@
 #pragma once
 #include <charconv>
 #include <cmath>
+#include <string>
 #include <string_view>
 #include <type_traits>
+#include <vector>
 
 #include "base/error.h"
 
@@ -29,6 +31,10 @@ T parse_number(std::string_view what, std::string_view text, T least, T most) {
   check(value >= least && value <= most, "{}: {} is not between {} and {}", what, text, least, most);
   return value;
 }
+
+// "512", "128,256", "1-4", "0-1024+256", "1-64*2", and these separated by commas, as llama-bench takes them.
+std::vector<int64_t> parse_numbers(std::string_view what, std::string_view text, int64_t least, int64_t most);
+std::vector<std::string> split(std::string_view text, char separator);  // "a,,b": three parts
 
 int64_t parse_bytes(std::string_view what, std::string_view text);  // "2G", "500M", "1.5GiB", "4096": units of 1024
 std::string bytes_text(int64_t bytes);                              // "1.5 GiB"

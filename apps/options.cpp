@@ -16,40 +16,11 @@ constexpr const char* kDefaultModel = "SmolLM2-135M-Instruct.Q4_1.gguf";
 constexpr const char *kModelGroup = "Model", *kPromptGroup = "Prompt", *kSamplingGroup = "Sampling",
                      *kOutputGroup = "Output";
 
-// A flag whose value our own parsers read; their errors become usage errors that name the flag.
-template <class Fn>
-CLI::Option* add_parsed(CLI::App& verb, const std::string& flag, const char* value, const std::string& help,
-                        const char* group, Fn parse) {
-  auto run = [flag, parse](const std::string& text) {
-    try {
-      parse(text);
-    } catch (const Error& error) {
-      throw CLI::ValidationError(flag, error.what());
-    }
-  };
-  return verb.add_option_function<std::string>(flag, run, help)->type_name(value)->group(group)->take_last();
-}
-
 void add_settings(CLI::App& verb, GenerationSettings& settings) {
   for (const Setting& setting : all_settings()) {
-    const std::string flag = std::string("--") + setting.name;
-    if (!setting.repeats) {
-      add_parsed(verb, flag, setting.value, setting.help, kSamplingGroup,
-                 [&settings, &setting](const std::string& text) { setting.set(settings, text); });
-      continue;
-    }
-    auto run = [&settings, &setting, flag](const std::vector<std::string>& texts) {
-      try {
-        for (const std::string& text : texts) setting.set(settings, text);
-      } catch (const Error& error) {
-        throw CLI::ValidationError(flag, error.what());
-      }
-    };
-    verb.add_option_function<std::vector<std::string>>(flag, run, setting.help)
-        ->type_name(setting.value)
-        ->group(kSamplingGroup)
-        ->take_all()
-        ->allow_extra_args(false);
+    add_parsed(
+        verb, std::string("--") + setting.name, setting.value, setting.help, kSamplingGroup,
+        [&settings, &setting](const std::string& text) { setting.set(settings, text); }, setting.repeats);
   }
 }
 
@@ -66,6 +37,20 @@ void add_limits(CLI::App& verb, EngineOptions& engine) {
 }
 
 }  // namespace
+
+CLI::Option* add_parsed(CLI::App& verb, const std::string& flag, const char* value, const std::string& help,
+                        const char* group, const std::function<void(const std::string&)>& parse, bool repeats) {
+  auto run = [flag, parse](const std::vector<std::string>& texts) {
+    try {
+      for (const std::string& text : texts) parse(text);
+    } catch (const Error& error) {
+      throw CLI::ValidationError(flag, error.what());
+    }
+  };
+  CLI::Option* option = verb.add_option_function<std::vector<std::string>>(flag, run, help);
+  option->type_name(value)->group(group)->allow_extra_args(false);
+  return repeats ? option->take_all() : option->take_last();
+}
 
 void add_model_options(CLI::App& verb, EngineOptions& engine) {
   verb.add_option("--model,-m", engine.model, "a .gguf file or a model directory (default: the fetched model)")
@@ -116,8 +101,8 @@ std::string user_file(const char* variable, const char* fallback, const char* na
   return (base / "quire" / name).string();
 }
 
-std::string model_path(const CommonOptions& options) {
-  if (!options.engine.model.empty()) return options.engine.model;
+std::string model_path(const std::string& given) {
+  if (!given.empty()) return given;
   const std::string path = user_file("XDG_CACHE_HOME", ".cache", kDefaultModel);
   check(std::filesystem::exists(path),
         "no --model was given, and the default model is not at '{}'. ./tools/fetch-model.sh fetches it", path);

@@ -1,6 +1,7 @@
 // The flags every verb shares, in one place, and the sampling settings that are flags, `/set` words and saved JSON
 // alike.
 #pragma once
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -42,6 +43,11 @@ struct CommonOptions {
   bool quiet = false;
 };
 
+// A flag whose value our own parsers read; their errors become usage errors that name the flag. `repeats`: each time it
+// is given adds to it, else the last one counts.
+CLI::Option* add_parsed(CLI::App& verb, const std::string& flag, const char* value, const std::string& help,
+                        const char* group, const std::function<void(const std::string&)>& parse, bool repeats = false);
+
 void add_model_options(CLI::App& verb, EngineOptions& engine);  // --model --scheme --kv --threads
 void add_common_options(CLI::App& verb, CommonOptions& options);
 // Says on standard error which prompt and sampling flags were given to a verb that does not use them.
@@ -57,7 +63,8 @@ struct OpenEngine {
 OpenEngine open_engine(const CommonOptions& options);
 
 // --model, or the default model if it is there; Error says how to get it.
-std::string model_path(const CommonOptions& options);
+std::string model_path(const std::string& given);
+inline std::string model_path(const CommonOptions& options) { return model_path(options.engine.model); }
 
 // $variable, else ~/fallback; then /quire/name.
 std::string user_file(const char* variable, const char* fallback, const char* name);

@@ -101,18 +101,9 @@ int run_perplexity(PerplexityOptions options) {
 }
 
 void add_count(CLI::App& app, const char* name, const char* help, int64_t& target, int64_t least) {
-  app.add_option_function<std::string>(
-         std::string("--") + name,
-         [name, &target, least](const std::string& text) {
-           try {
-             target = parse_number<int64_t>(name, text, least, 1 << 30);
-           } catch (const Error& error) {
-             throw CLI::ValidationError(std::string("--") + name, error.what());
-           }
-         },
-         help)
-      ->type_name("N")
-      ->group("Perplexity");
+  add_parsed(app, std::string("--") + name, "N", help, "Perplexity", [name, &target, least](const std::string& text) {
+    target = parse_number<int64_t>(name, text, least, 1 << 30);
+  });
 }
 
 }  // namespace

@@ -17,6 +17,7 @@ Verb add_generate(CLI::App& program);
 Verb add_perplexity(CLI::App& program);
 Verb add_inspect(CLI::App& program);
 Verb add_quantize(CLI::App& program);
+Verb add_bench(CLI::App& program);
 
 std::string version_text();
 

@@ -1,25 +1,13 @@
 #include "engine/memory.h"
 
 #include <algorithm>
-#include <fstream>
 
+#include "base/machine.h"
 #include "engine/scheduler.h"
 
 namespace quire {
 
 namespace {
-
-// MemAvailable: what can be had without swapping. 0 if the system does not say.
-int64_t available_memory() {
-  std::ifstream file("/proc/meminfo");
-  std::string key;
-  int64_t kib = 0;
-  while (file >> key >> kib) {
-    if (key == "MemAvailable:") return kib * 1024;
-    file.ignore(256, '\n');
-  }
-  return 0;
-}
 
 std::string mib(int64_t bytes) { return fmt::format("{:.0f} MiB", double(bytes) / (1 << 20)); }
 
@@ -42,7 +30,7 @@ KvCacheConfig plan_cache(const EngineOptions& options, const ModelConfig& config
   cache.scheme = scheme.kv;
   cache.slots = options.max_batch;
   cache.max_tokens = options.context > 0 ? options.context : config.context;
-  plan.limit = options.memory_limit > 0 ? options.memory_limit : available_memory() / 10 * 9;
+  plan.limit = options.memory_limit > 0 ? options.memory_limit : machine_memory().available / 10 * 9;
   plan.scratch = scratch_bytes(options, config, cache.max_tokens);
   plan.bytes_per_token = KvCache::page_bytes(cache) / kPageTokens;
   return cache;

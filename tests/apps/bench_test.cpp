@@ -1,0 +1,196 @@
+// `quire bench`: its options, its rows, and what it measures.
+#include "apps/bench.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "apps/bench_table.h"
+#include "apps/numbers.h"
+#include "tests/apps/program.h"
+#include "tests/expect_error.h"
+#include "tests/temp_dir.h"
+#include "tests/tiny_model.h"
+
+namespace quire {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using Json = nlohmann::json;
+
+std::vector<int64_t> numbers(const char* text) { return parse_numbers("n", text, 0, 100000); }
+
+TEST(BenchNumbers, ListsAndRanges) {
+  EXPECT_THAT(numbers("512"), ElementsAre(512));
+  EXPECT_THAT(numbers("128,0,64"), ElementsAre(128, 0, 64));
+  EXPECT_THAT(numbers("1-4"), ElementsAre(1, 2, 3, 4));
+  EXPECT_THAT(numbers("0-100+40"), ElementsAre(0, 40, 80));
+  EXPECT_THAT(numbers("1-64*4"), ElementsAre(1, 4, 16, 64));
+  EXPECT_THAT(numbers("7,10-12,1-8*2"), ElementsAre(7, 10, 11, 12, 1, 2, 4, 8));
+  EXPECT_THAT(numbers("5-5"), ElementsAre(5));
+}
+
+TEST(BenchNumbers, SaysWhatIsWrong) {
+  expect_error([] { numbers(""); }, {"whole number"});
+  expect_error([] { numbers("1,,2"); }, {"whole number"});
+  expect_error([] { numbers("4-1"); }, {"1-4"});
+  expect_error([] { numbers("1-64*1"); }, {"never ends"});
+  expect_error([] { numbers("0-64*2"); }, {"never ends"});
+  expect_error([] { numbers("1-64+0"); }, {"between 1 and"});
+  expect_error([] { numbers("1-"); }, {"whole number"});
+  expect_error([] { numbers("-5"); }, {"between"});
+  expect_error([] { numbers("1-100000"); }, {"more than 1000"});
+  expect_error([] { numbers("9999999"); }, {"between"});
+}
+
+TEST(BenchNumbers, MeanAndDeviation) {
+  EXPECT_DOUBLE_EQ(mean({1, 2, 3, 6}), 3.0);
+  EXPECT_DOUBLE_EQ(deviation({1, 3}), std::sqrt(2.0));
+  EXPECT_EQ(deviation({5}), 0.0);
+  EXPECT_EQ(median({9, 1, 5}), 5.0);
+  EXPECT_EQ(median({4, 1, 2, 9}), 3.0);
+}
+
+TEST(BenchNames, AsLlamaBenchWritesThem) {
+  EXPECT_EQ((BenchTest{512, 0, 0, 1}.name()), "pp512");
+  EXPECT_EQ((BenchTest{0, 128, 2048, 1}.name()), "tg128 @ d2048");
+  EXPECT_EQ((BenchTest{512, 128, 0, 4}.name()), "pp512+tg128");
+}
+
+struct BenchProgram : ::testing::Test {
+  TempDir dir;
+  std::string tiny = write_tiny_gguf(make_tiny_model(), dir.file("tiny.gguf"));
+
+  ProgramResult bench(std::vector<std::string> flags) const {
+    std::vector<std::string> arguments = {"bench", "-m", tiny, "-t", "1", "--memory-limit", "256M"};
+    arguments.insert(arguments.end(), flags.begin(), flags.end());
+    return run_program(arguments);
+  }
+};
+
+TEST_F(BenchProgram, RunsEveryCombination) {
+  const ProgramResult result = bench({"-p", "16,40", "-n", "3", "-d", "0,100", "-pg", "20,2", "--scheme", "own,w8a8",
+                                      "--kv", "f16,kv4", "-r", "2", "-b", "32", "-o", "json"});
+  ASSERT_EQ(result.code, 0) << result.err;
+  EXPECT_EQ(result.err, "");  // no progress when nobody watches
+  const Json rows = Json::parse(result.out);
+  ASSERT_EQ(rows.size(), 2u * 2 * 2 * 4);
+  std::vector<std::string> names;
+  for (const Json& row : rows) {
+    names.push_back(row["test"]);
+    EXPECT_EQ(row["samples_ts"].size(), 2u);
+    EXPECT_EQ(row["threads"], 1);
+    EXPECT_EQ(row["n_batch"], 32);
+    EXPECT_GT(row["avg_ts"].get<double>(), 0.0);
+    EXPECT_GE(row["stddev_ts"].get<double>(), 0.0);
+    EXPECT_GT(row["size"].get<int64_t>(), 0);
+    for (const char* field : {"model", "params", "backend", "isa", "scheme", "kv", "n_prompt", "n_gen", "n_depth",
+                              "test_time", "n_sequences", "model_filename", "cpu_info"})
+      EXPECT_TRUE(row.contains(field)) << field;
+  }
+  names.resize(8);
+  EXPECT_THAT(names, ElementsAre("pp16", "pp40", "tg3", "pp20+tg2", "pp16 @ d100", "pp40 @ d100", "tg3 @ d100",
+                                 "pp20+tg2 @ d100"));
+  EXPECT_EQ(rows[0]["scheme"], "own");
+  EXPECT_EQ(rows[0]["kv"], "kvf16");
+  EXPECT_EQ(rows[8]["kv"], "kv4");
+  EXPECT_EQ(rows[31]["scheme"], "w8a8");
+  EXPECT_EQ(rows[5]["n_prompt"], 40);
+  EXPECT_EQ(rows[5]["n_depth"], 100);
+}
+
+TEST_F(BenchProgram, SameRowsInEveryFormat) {
+  const std::vector<std::string> flags = {"-p", "8", "-n", "2", "-r", "1", "-o"};
+  const auto in = [&](const char* format) {
+    std::vector<std::string> all = flags;
+    all.push_back(format);
+    const ProgramResult result = bench(all);
+    EXPECT_EQ(result.code, 0) << result.err;
+    return result.out;
+  };
+  const std::vector<std::string> md = split(in("md"), '\n'), csv = split(in("csv"), '\n'),
+                                 jsonl = split(in("jsonl"), '\n');
+  ASSERT_EQ(md.size(), 2u + 2 + 1);
+  for (size_t i = 0; i < 4; ++i) EXPECT_EQ(std::count(md[i].begin(), md[i].end(), '|'), 13) << md[i];
+  EXPECT_THAT(md[2], HasSubstr("pp8 |"));
+  EXPECT_THAT(md[3], HasSubstr("tg2 |"));
+  ASSERT_EQ(csv.size(), 1u + 2 + 1);
+  ASSERT_EQ(jsonl.size(), 2u + 1);
+  const Json row = Json::parse(jsonl[1]);
+  EXPECT_EQ(row["test"], "tg2");
+  EXPECT_THAT(csv[0], HasSubstr(",n_prompt,n_gen,n_depth,test,"));
+  EXPECT_THAT(csv[2], HasSubstr("\"0\",\"2\",\"0\",\"tg2\","));
+  EXPECT_EQ(std::count(csv[0].begin(), csv[0].end(), ',') + 1, std::ptrdiff_t(row.size()));
+  const Json by_flag = Json::parse(bench({"-p", "8", "-n", "0", "-r", "1", "--json"}).out);
+  ASSERT_EQ(by_flag.size(), 1u);
+  EXPECT_EQ(by_flag[0]["n_prompt"], 8);
+}
+
+TEST_F(BenchProgram, SeveralSequences) {
+  const Json rows = Json::parse(
+      bench({"-p", "10", "-n", "3", "-pg", "5,2", "-npl", "1-4*2", "-d", "70", "-r", "1", "-b", "16", "--json"}).out);
+  ASSERT_EQ(rows.size(), 9u);
+  EXPECT_EQ(rows[8]["n_sequences"], 4);
+  EXPECT_EQ(rows[8]["test"], "pp5+tg2 @ d70");
+}
+
+TEST_F(BenchProgram, SaysWhatIsWrong) {
+  const auto fails = [&](std::vector<std::string> flags, int code, const char* with) {
+    const ProgramResult result = bench(flags);
+    EXPECT_EQ(result.code, code) << result.err;
+    EXPECT_EQ(result.out, "");
+    EXPECT_THAT(result.err, HasSubstr(with));
+  };
+  fails({"-d", "500"}, 1, "the depth (-d) can be at most");
+  fails({"-p", "64", "-n", "0", "-d", "0,449"}, 1, "the depth (-d) can be at most 448");
+  fails({"-p", "600", "-n", "0"}, 1, "fewer tokens");
+  fails({"-p", "0", "-n", "0"}, 1, "nothing to measure");
+  fails({"-p", "abc"}, 2, "whole number");
+  fails({"-r", "0"}, 2, "repetitions");
+  fails({"-o", "sql"}, 2, "md, csv, json or jsonl");
+  fails({"--scheme", "w8a8,w5"}, 2, "w5");
+  fails({"--kv", "kv9"}, 2, "kv9");
+  fails({"-pg", "512"}, 2, "512,128");
+  fails({"-m", "no-such-model"}, 1, "no-such-model");
+  EXPECT_EQ(bench({"-p", "64", "-n", "0", "-d", "448", "-r", "1"}).code, 0);
+}
+
+// What a sample counts: every token of the prompt beyond the whole pages of its depth, and every step of every
+// sequence.
+TEST(Bench, CountsWhatIsComputed) {
+  const TempDir dir;
+  EngineOptions options;
+  options.model = write_tiny_gguf(make_tiny_model(), dir.file("tiny.gguf"));
+  options.threads = 1;
+  options.chunk = 48;
+  options.max_batch = 3;
+  options.memory_limit = 256 << 20;
+  const std::vector<BenchTest> tests = {{100, 0, 0, 1}, {100, 0, 128, 1}, {30, 0, 100, 2}, {0, 9, 0, 3},
+                                        {0, 9, 200, 3}, {20, 5, 64, 3},   {0, 9, 200, 1}};
+  for (const BenchTest& t : tests) {
+    options.context = std::max(options.context, t.context(options.chunk));
+    options.cache_tokens = std::max(options.cache_tokens, t.cache_tokens(options.chunk));
+  }
+  for (const char* kv : {"f16", "kv4"}) {
+    options.kv = kv;
+    const auto engine = Engine::open(options);
+    Bench bench(*engine);
+    std::vector<int64_t> counts;
+    for (int repeat = 0; repeat < 2; ++repeat) {
+      counts.clear();
+      for (const BenchTest& t : tests) {
+        const BenchSample sample = bench.run(t);
+        EXPECT_GT(sample.seconds, 0.0);
+        counts.push_back(sample.tokens);
+        EXPECT_FALSE(engine->busy());
+      }
+    }
+    EXPECT_THAT(counts, ElementsAre(100, 100, 2 * (30 + 100 - 64), 27, 27, 3 * 25, 9));
+  }
+}
+
+}  // namespace
+}  // namespace quire
