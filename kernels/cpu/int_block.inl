@@ -76,8 +76,11 @@ void decode_codes(const IntPanels& shape, const std::byte* panel, int64_t k0, in
   }
 }
 
-// With few rows of x the weights come from memory: while a tile is computed, the same place of the next one is fetched.
+// With few rows of x the weights come from memory, and panels are walked one by one as a single forward stream. What
+// lies this far on is fetched meanwhile: enough to hide memory's latency at its full bandwidth, little for a
+// first-level cache. Past the last panel it fetches what nobody needs, which does no harm.
 constexpr int kStreamM = 4;
+constexpr int64_t kAhead = 8192;
 
 // acc += x times the fields of one chunk.
 template <int M, int P, bool Small>
@@ -108,25 +111,31 @@ QUIRE_INLINE void dot_chunk(const int8_t* x, int64_t ldx, const std::byte* w, in
 
 // acc += x times the fields of a sub.
 template <int M, int P, bool Small>
-QUIRE_INLINE void dots(const int8_t* x, int64_t ldx, const std::byte* w, int64_t stride, int64_t chunks, int64_t ahead,
+QUIRE_INLINE void dots(const int8_t* x, int64_t ldx, const std::byte* w, int64_t stride, int64_t chunks,
                        Ints (&acc)[M][P]) {
-  constexpr int kStep = Small ? 8 : 4;
-  if constexpr (M == 1 && P == 1) {  // integer sums in any order: four chains hide the latency of one
-    Ints other[3][1][1] = {{{zero_ints()}}, {{zero_ints()}}, {{zero_ints()}}};
-    for (; chunks >= 4; chunks -= 4, w += 256, x += 4 * kStep) {
+  constexpr int kStep = Small ? 8 : 4, kChains = M <= kStreamM && P == 1 ? panels_for(M) : 1;
+  if constexpr (kChains > 1) {  // integer sums in any order: several chains hide the latency of one
+    Ints other[kChains - 1][M][1];
+    QUIRE_UNROLL
+    for (int i = 0; i < kChains - 1; ++i) {
       QUIRE_UNROLL
-      for (int i = 0; i < 4; ++i) {
-        prefetch(w + i * 64 + ahead);
-        dot_chunk<1, 1, Small>(x + i * kStep, 0, w + i * 64, 0, i == 0 ? acc : other[i - 1]);
+      for (int m = 0; m < M; ++m) other[i][m][0] = zero_ints();
+    }
+    for (; chunks >= kChains; chunks -= kChains, w += kChains * 64, x += kChains * kStep) {
+      QUIRE_UNROLL
+      for (int i = 0; i < kChains; ++i) {
+        prefetch(w + i * 64 + kAhead);
+        dot_chunk<M, 1, Small>(x + i * kStep, ldx, w + i * 64, 0, i == 0 ? acc : other[i - 1]);
       }
     }
-    acc[0][0] = add(add(acc[0][0], other[0][0][0]), add(other[1][0][0], other[2][0][0]));
+    QUIRE_UNROLL
+    for (int i = 0; i < kChains - 1; ++i) {
+      QUIRE_UNROLL
+      for (int m = 0; m < M; ++m) acc[m][0] = add(acc[m][0], other[i][m][0]);
+    }
   }
   for (; chunks > 0; --chunks, w += 64, x += kStep) {
-    if constexpr (M <= kStreamM) {
-      QUIRE_UNROLL
-      for (int p = 0; p < P; ++p) prefetch(w + p * stride + ahead);
-    }
+    if constexpr (M <= kStreamM) prefetch(w + kAhead);
     dot_chunk<M, P, Small>(x, ldx, w, stride, acc);
   }
 }
@@ -152,8 +161,8 @@ QUIRE_INLINE void apply_second(const IntPanels& s, const std::byte* w, int64_t g
 
 // The f32 part of one segment, in the written order; part holds t.
 template <int M, int P>
-QUIRE_INLINE void add_segment(const IntBlock& b, int64_t m0, const std::byte* w, int64_t i, int64_t ahead,
-                              const Ints (&acc)[M][P], float* part) {
+QUIRE_INLINE void add_segment(const IntBlock& b, int64_t m0, const std::byte* w, int64_t i, const Ints (&acc)[M][P],
+                              float* part) {
   const IntPanels& s = *b.shape;
   const bool first = i < s.subs_per_segment;
   const int32_t* sums = b.x.sums + m0 * s.subs + i;
@@ -161,8 +170,7 @@ QUIRE_INLINE void add_segment(const IntBlock& b, int64_t m0, const std::byte* w,
   QUIRE_UNROLL
   for (int p = 0; p < P; ++p) {
     const Meta meta = load_meta(s, w + p * s.panel_bytes, i / s.subs_per_group);
-    if constexpr (M <= kStreamM)
-      prefetch(w + p * s.panel_bytes + ahead + s.meta_at + i / s.subs_per_group * s.group_bytes);
+    if constexpr (M <= kStreamM) prefetch(w + kAhead + s.meta_at + i / s.subs_per_group * s.group_bytes);
     QUIRE_UNROLL
     for (int m = 0; m < M; ++m) {
       float* out = part + m * b.ld_part + p * kPanel;
@@ -190,7 +198,6 @@ void int_tile(const IntBlock& b, int64_t m0, int64_t p0) {
   const IntPanels& s = *b.shape;
   const std::byte* w = b.w + p0 * s.panel_bytes;
   float* part = b.part + m0 * b.ld_part + p0 * kPanel;
-  const int64_t ahead = p0 + 2 * P <= b.panels ? P * s.panel_bytes : 0;
   const int64_t sub_bytes = s.sub_chunks() * 64, sub_codes = s.sub_chunks() * s.chunk;
   alignas(64) int32_t total[M][P][kPanel];  // of a segment of several subs
   for (int64_t i = 0; i < s.subs; ++i) {
@@ -202,7 +209,7 @@ void int_tile(const IntBlock& b, int64_t m0, int64_t p0) {
       for (int p = 0; p < P; ++p) acc[m][p] = s.bias ? all(-s.bias * sums[m * s.subs]) : zero_ints();
     }
     dots<M, P, Small>(b.x.codes + m0 * b.x.ld + i * sub_codes, b.x.ld, w + i * sub_bytes, s.panel_bytes, s.chunks(i),
-                      ahead, acc);
+                      acc);
     if (s.second != Second::bias) apply_second<M, P>(s, w, i / s.subs_per_group, sums, s.subs, acc);
     const bool last = i + 1 == s.subs || (i + 1) % s.subs_per_segment == 0;
     if (s.subs_per_segment > 1) {
@@ -215,7 +222,7 @@ void int_tile(const IntBlock& b, int64_t m0, int64_t p0) {
         }
       }
     }
-    if (last) add_segment<M, P>(b, m0, w, i, ahead, acc, part);
+    if (last) add_segment<M, P>(b, m0, w, i, acc, part);
   }
   if (!s.row_rule && !s.subs_per_x) {  // one scale of x comes last
     for (int m = 0; m < M; ++m) {
@@ -238,7 +245,7 @@ void int_columns(const IntBlock& b, int64_t m0, int64_t p0, int64_t panels) {
 
 template <int M, bool Small>
 void int_tail(const IntBlock& b, int64_t m0, int64_t p0, int64_t panels) {
-  if (b.m - m0 == M) return int_columns < M, M == 1 ? 1 : panels_for(M), Small > (b, m0, p0, panels);
+  if (b.m - m0 == M) return int_columns < M, M <= kStreamM ? 1 : panels_for(M), Small > (b, m0, p0, panels);
   if constexpr (M > 1) int_tail<M - 1, Small>(b, m0, p0, panels);
 }
 

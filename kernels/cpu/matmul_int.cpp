@@ -10,8 +10,8 @@ namespace {
 
 constexpr int64_t kBlockM = 256;
 constexpr int64_t kBlockP = 2;   // panels of a unit of work
-constexpr int64_t kFewRows = 8;  // of x: then memory bounds, and a unit is a long run of panels
-constexpr int64_t kRuns = 16;
+constexpr int64_t kFewRows = 8;  // of x: then memory bounds, and a unit is a run of panels
+constexpr int64_t kRunBytes = 65536;
 
 int32_t sum_codes(const int8_t* x, int64_t n) {
   int32_t sum = 0;
@@ -51,7 +51,7 @@ void matmul_int(const MatmulSimd& simd, const Context& ctx, const Tensor& x, con
   const IntRows rows = int_rows(ctx, x, s);
   const Output out = output_of(y, epilogue);
   const int64_t all = (s.n + kPanel - 1) / kPanel;
-  const int64_t run = x.rows <= kFewRows ? std::max<int64_t>(1, (all + kRuns - 1) / kRuns) : kBlockP;
+  const int64_t run = x.rows <= kFewRows ? std::max<int64_t>(1, kRunBytes / s.panel_bytes) : kBlockP;
   const int64_t across = (all + run - 1) / run, down = (x.rows + kBlockM - 1) / kBlockM;
   ctx.parallel_for(across * down, 1, [&](int64_t begin, int64_t end) {
     thread_local std::vector<float> part;
