@@ -1,20 +1,23 @@
 #include "apps/conversation.h"
 
 #include <algorithm>
+#include <charconv>
 
 namespace quire {
 
 namespace {
 
-// Text that a template passes through untouched and no message holds; stands for a spelled-out control token meanwhile.
+// Text that a template passes through untouched and that neither it nor a message holds; stands for a spelled-out
+// control token meanwhile.
 struct Placeholders {
   std::string open = "\uE000", close = "\uE001";
   std::vector<std::string> originals;
 
-  explicit Placeholders(const std::vector<Message>& messages) {
+  Placeholders(const std::vector<Message>& messages, const std::string& chat_template) {
+    const auto holds = [&](const std::string& text) { return text.find(open) != std::string::npos; };
     const auto used = [&] {
-      return std::any_of(messages.begin(), messages.end(),
-                         [&](const Message& m) { return m.content.find(open) != std::string::npos; });
+      return holds(chat_template) ||
+             std::any_of(messages.begin(), messages.end(), [&](const Message& m) { return holds(m.content); });
     };
     while (used()) open += "\uE002";
   }
@@ -52,17 +55,28 @@ std::string without_controls(const std::string& content, const std::vector<std::
   return result;
 }
 
-// Appends the ids of one piece. A beginning-of-text token that encode() adds belongs at the very front only, and once:
-// most templates spell it out themselves.
-void append(const Tokenizer& tokenizer, std::string_view piece, bool parse_special, std::vector<int32_t>& ids) {
-  if (piece.empty()) return;
-  const std::vector<int32_t> more = tokenizer.encode(piece, parse_special);
-  const int32_t bos = tokenizer.data().bos;
-  size_t from = 0;
-  if (tokenizer.data().add_bos && !more.empty() && more[0] == bos) {
-    if (!ids.empty() || (more.size() > 1 && more[1] == bos)) from = 1;
+// What was rendered, with the originals back in place of what stood for them, and where they are.
+std::string restored(std::string_view rendered, const Placeholders& placeholders, std::vector<TextRange>& originals) {
+  std::string text;
+  while (!placeholders.originals.empty()) {
+    const size_t begin = rendered.find(placeholders.open);
+    if (begin == std::string_view::npos) break;
+    text += rendered.substr(0, begin);
+    rendered.remove_prefix(begin + placeholders.open.size());
+    size_t index = placeholders.originals.size();
+    const auto [rest, error] = std::from_chars(rendered.data(), rendered.data() + rendered.size(), index);
+    rendered.remove_prefix(size_t(rest - rendered.data()));
+    const bool whole = error == std::errc() && index < placeholders.originals.size() &&
+                       rendered.substr(0, placeholders.close.size()) == placeholders.close;
+    check(whole,
+          "the chat template takes messages apart; one that spells out a control token ('{}') cannot be used with it",
+          placeholders.originals[0]);
+    rendered.remove_prefix(placeholders.close.size());
+    const size_t at = text.size();
+    text += placeholders.originals[index];
+    originals.push_back({at, text.size()});
   }
-  ids.insert(ids.end(), more.begin() + int64_t(from), more.end());
+  return text += rendered;
 }
 
 }  // namespace
@@ -70,25 +84,12 @@ void append(const Tokenizer& tokenizer, std::string_view piece, bool parse_speci
 std::vector<int32_t> encode_chat(const Engine& engine, const std::vector<Message>& messages) {
   const Tokenizer& tokenizer = engine.tokenizer();
   const std::vector<std::string_view> spellings = control_spellings(tokenizer);
-  Placeholders placeholders(messages);
+  Placeholders placeholders(messages, tokenizer.data().chat_template);
   std::vector<Message> safe = messages;
   for (Message& message : safe) message.content = without_controls(message.content, spellings, placeholders);
-  const std::string rendered = engine.chat_prompt(safe);
-
-  std::vector<int32_t> ids;
-  size_t at = 0;
-  while (!placeholders.originals.empty()) {
-    const size_t begin = rendered.find(placeholders.open, at);
-    if (begin == std::string::npos) break;
-    const size_t number = begin + placeholders.open.size(), end = rendered.find(placeholders.close, number);
-    check(end != std::string::npos, "the chat template took a message apart");
-    append(tokenizer, std::string_view(rendered).substr(at, begin - at), true, ids);
-    const size_t index = std::stoul(rendered.substr(number, end - number));
-    append(tokenizer, placeholders.originals.at(index), false, ids);
-    at = end + placeholders.close.size();
-  }
-  append(tokenizer, std::string_view(rendered).substr(at), true, ids);
-  return ids;
+  std::vector<TextRange> plain;
+  const std::string text = restored(engine.chat_prompt(safe), placeholders, plain);
+  return tokenizer.encode(text, plain);
 }
 
 int64_t token_limit(const Engine& engine) {

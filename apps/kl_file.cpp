@@ -82,9 +82,12 @@ KlReader::KlReader(const std::string& path, const KlShape& shape, std::span<cons
         shape.vocab);
   check(chunks >= shape.chunks, "'{}' holds {} chunks, {} are to be compared; --chunks {} would do", path, chunks,
         shape.chunks, chunks);
+  check(chunks <= size / (context * int64_t(sizeof(int32_t))), "'{}' announces {} chunks, and has {} bytes", path,
+        chunks,
+        size);  // so that the sizes below are numbers
   const KlShape whole{context, vocab, chunks, scored};
-  check(chunks < (int64_t{1} << 31) && size == row_offset(whole, chunks, 0), "'{}' has {} bytes and should have {}",
-        path, size, row_offset(whole, chunks, 0));
+  check(size == row_offset(whole, chunks, 0), "'{}' has {} bytes and should have {}", path, size,
+        row_offset(whole, chunks, 0));
   check(std::memcmp(bytes + kHeader, tokens.data(), tokens.size_bytes()) == 0, "'{}' was made from another text", path);
   rows_ = bytes + rows_offset(whole);
 }

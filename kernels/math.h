@@ -9,7 +9,8 @@ namespace quire {
 // above 88.3, so always finite; NaN stays NaN.
 QUIRE_HD inline float exp_f32(float x) {
   const float clamped = x > 88.3f ? 88.3f : x < -87.3f ? -87.3f : x;
-  const float n = rne(clamped * 1.44269504f);
+  const float shifted = clamped * 1.44269504f + 12582912.0f;  // its last bits are the nearest integer n
+  const float n = shifted - 12582912.0f;
   // ln 2 in two parts: the first has few enough bits that n * it is exact.
   const float r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;
   float p = 1.9875691500e-4f;
@@ -19,7 +20,7 @@ QUIRE_HD inline float exp_f32(float x) {
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
   const float y = p * (r * r) + r + 1.0f;
-  const float power = f32_from_bits(uint32_t(int32_t(n) + 127) << 23);
+  const float power = f32_from_bits((f32_bits(shifted) + 127) << 23);  // no conversion of n, which may be NaN
   return x < -87.3f ? 0.0f : y * power;
 }
 

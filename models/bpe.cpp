@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/printable.h"
 #include "models/byte_alphabet.h"
 
 namespace quire {
@@ -38,17 +39,17 @@ Bpe::Bpe(const std::vector<std::string>& merges, const TokenIds& ids, int32_t un
     const size_t space = merge.find(' ');
     check(space != std::string::npos && space > 0 && space + 1 < merge.size() &&
               merge.find(' ', space + 1) == std::string::npos,
-          "tokenizer: merge {} '{}' is not two tokens with one space between", rank, merge);
+          "tokenizer: merge {} '{}' is not two tokens with one space between", rank, printable(merge));
     const auto id_of = [&](const std::string& token) {
       const auto it = ids.find(token);
-      check(it != ids.end(), "tokenizer: merge {} '{}': '{}' is not in the vocabulary of {} tokens", rank, merge, token,
-            ids.size());
+      check(it != ids.end(), "tokenizer: merge {} '{}': '{}' is not in the vocabulary of {} tokens", rank,
+            printable(merge), printable(token), ids.size());
       return it->second;
     };
     const std::string left = merge.substr(0, space), right = merge.substr(space + 1);
     const uint64_t key = pair_key(id_of(left), id_of(right));
     const bool fresh = merges_.emplace(key, Merge{static_cast<int32_t>(rank), id_of(left + right)}).second;
-    check(fresh, "tokenizer: merge {} '{}' comes a second time", rank, merge);
+    check(fresh, "tokenizer: merge {} '{}' comes a second time", rank, printable(merge));
   }
 }
 

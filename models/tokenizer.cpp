@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/printable.h"
 #include "base/utf8.h"
 #include "models/bpe.h"
 #include "models/byte_alphabet.h"
@@ -62,7 +63,7 @@ std::string byte_token(const std::string& token, size_t id) {
   };
   const bool ok = token.size() == 6 && token.compare(0, 3, "<0x") == 0 && token[5] == '>' && digit(token[3]) >= 0 &&
                   digit(token[4]) >= 0;
-  check(ok, "tokenizer: token {} '{}' is marked as a byte but is not spelled <0xNN>", id, token);
+  check(ok, "tokenizer: token {} '{}' is marked as a byte but is not spelled <0xNN>", id, printable(token));
   return std::string(1, static_cast<char>(digit(token[3]) * 16 + digit(token[4])));
 }
 
@@ -84,7 +85,7 @@ struct Tokenizer::State {
 };
 
 Tokenizer::State::State(TokenizerData d) : data(std::move(d)) {
-  check(data.model == "bpe", "tokenizer: model '{}' is not supported; byte-level 'bpe' is", data.model);
+  check(data.model == "bpe", "tokenizer: model '{}' is not supported; byte-level 'bpe' is", printable(data.model));
   check(!data.tokens.empty() && data.tokens.size() < INT32_MAX, "tokenizer: a vocabulary of {} tokens",
         data.tokens.size());
   check(data.kinds.size() == data.tokens.size(), "tokenizer: {} tokens but {} kinds", data.tokens.size(),
@@ -98,6 +99,8 @@ Tokenizer::State::State(TokenizerData d) : data(std::move(d)) {
   bytes.resize(data.tokens.size());
   for (size_t id = 0; id < data.tokens.size(); ++id) add_token(id);
   bpe = std::make_unique<Bpe>(data.merges, ids, data.unknown);
+  check(data.split_patterns.size() <= 100, "tokenizer: {} split patterns; at most 100 are supported",
+        data.split_patterns.size());
   for (const std::string& pattern : data.split_patterns) patterns.emplace_back(pattern);
 }
 
@@ -109,7 +112,7 @@ void Tokenizer::State::check_id(int32_t id, const char* what) const {
 void Tokenizer::State::add_token(size_t id) {
   const std::string& token = data.tokens[id];
   const auto [it, fresh] = ids.emplace(token, static_cast<int32_t>(id));
-  check(fresh, "tokenizer: tokens {} and {} are both '{}'", it->second, id, token);
+  check(fresh, "tokenizer: tokens {} and {} are both '{}'", it->second, id, printable(token));
   const TokenKind kind = data.kinds[id];
   if (kind == TokenKind::control || kind == TokenKind::user_defined) {
     check(!token.empty(), "tokenizer: special token {} is empty", id);
@@ -163,11 +166,20 @@ Tokenizer::~Tokenizer() = default;
 Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
 
 std::vector<int32_t> Tokenizer::encode(std::string_view text, bool parse_special) const {
+  const TextRange all{0, text.size()};
+  return encode(text, std::span(&all, parse_special ? 0 : 1));
+}
+
+std::vector<int32_t> Tokenizer::encode(std::string_view text, std::span<const TextRange> plain) const {
   const State& s = *state_;
   std::vector<int32_t> out;
   size_t done = 0;
   for (size_t at = 0; at < text.size();) {
-    const auto found = s.spellings.longest(text, at, parse_special);
+    while (!plain.empty() && plain[0].end <= at) plain = plain.subspan(1);
+    auto found = s.spellings.longest(text, at, plain.empty() || at < plain[0].begin);
+    if (found.control && !plain.empty() && at + found.length > plain[0].begin) {  // reaches into plain text
+      found = s.spellings.longest(text, at, false);
+    }
     if (found.id < 0) {
       ++at;
       continue;

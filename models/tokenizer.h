@@ -10,6 +10,10 @@
 
 namespace quire {
 
+struct TextRange {
+  size_t begin, end;  // bytes
+};
+
 class Tokenizer {
  public:
   explicit Tokenizer(TokenizerData data);  // Error on a malformed vocabulary, merge or pattern
@@ -22,6 +26,8 @@ class Tokenizer {
   // vocabulary has no token for becomes `unknown` (SmolLM2 lacks some control characters); Error if there is none. Safe
   // from several threads.
   std::vector<int32_t> encode(std::string_view text, bool parse_special = true) const;
+  // The same with parse_special, but within `plain` (ascending, apart) control tokens are plain text.
+  std::vector<int32_t> encode(std::string_view text, std::span<const TextRange> plain) const;
   // Bytes of one token; control tokens give their spelling if `special`, else nothing. Not necessarily whole UTF-8.
   std::string_view bytes(int32_t id, bool special = false) const;
   std::string decode(std::span<const int32_t> ids, bool special = false) const;

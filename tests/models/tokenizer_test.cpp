@@ -268,6 +268,14 @@ TEST(SplitPattern, MatchesAndWhatLiesBetween) {
   EXPECT_THAT(cut("x*", "axxé"), ElementsAre("a", "xx", "é"));  // empty matches cut nothing
   EXPECT_THAT(cut("a\\Kb", "abab"), ElementsAre("a", "b", "a", "b"));
   EXPECT_THAT(cut("(?=(.))", "abc"), ElementsAre("abc"));
+  // Matches far apart, and characters of several bytes where one call to PCRE2 ends and the next begins.
+  for (const size_t apart : {62u, 63u, 64u, 65u, 66u, 67u, 130u, 1000u}) {
+    std::string between;
+    while (between.size() < apart) between += "é";
+    EXPECT_THAT(cut("[0-9]+", between + "12" + between + "3x"), ElementsAre(between, "12", between, "3", "x"));
+    EXPECT_THAT(cut("é(?=1)|(?<=2)é", between + "12" + between),
+                ElementsAre(between.substr(2), "é", "12", "é", between.substr(2)));
+  }
   EXPECT_THAT(cut("", "abc"), ElementsAre("abc"));
 }
 
@@ -295,6 +303,14 @@ TEST(SplitPattern, HostilePatternsEnd) {
   const std::string text(5000, 'a');
   EXPECT_THAT(error_from([&] { cut("(a+a+)+[bc]", text); }), HasSubstr("split pattern '(a+a+)+[bc]'"));
   EXPECT_THAT(error_from([&] { cut("(?R)a", text); }), HasSubstr("split pattern '(?R)a'"));
+  EXPECT_THAT(error_from([&] { cut("\\C", text); }), HasSubstr("does not compile"));
+  EXPECT_THAT(error_from([&] { cut(std::string(10001, 'a'), text); }), HasSubstr("10001 bytes"));
+  // No start takes many steps, but all of them together do.
+  const std::string_view longer = std::string_view(text).substr(0, 4000);
+  const std::vector<std::string_view> texts(50, longer);
+  std::vector<std::string_view> pieces;
+  EXPECT_THAT(error_from([&] { SplitPattern("a{0,200}a{0,200}b").split(texts, pieces, -1.0); }),
+              HasSubstr("takes too long on 4000 bytes"));
   // Honest patterns on long runs do not run into the limit.
   const std::string spaces = std::string(300000, ' ') + "x";
   for (const char* pre : {"gpt-2", "llama3", "qwen2"}) {
