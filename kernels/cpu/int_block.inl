@@ -79,7 +79,6 @@ void decode_codes(const IntPanels& shape, const std::byte* panel, int64_t k0, in
 // With few rows of x the weights come from memory, and panels are walked one by one as a single forward stream. What
 // lies this far on is fetched meanwhile: enough to hide memory's latency at its full bandwidth, little for a
 // first-level cache. Past the last panel it fetches what nobody needs, which does no harm.
-constexpr int kStreamM = 4;
 constexpr int64_t kAhead = 8192;
 
 // acc += x times the fields of one chunk.

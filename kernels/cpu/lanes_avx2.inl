@@ -26,6 +26,7 @@ QUIRE_INLINE Floats fma(Floats x, Floats y, Floats z) {
 }
 QUIRE_INLINE Floats mul(Floats x, Floats y) { return {_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)}; }
 QUIRE_INLINE Floats add(Floats x, Floats y) { return {_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)}; }
+QUIRE_INLINE Floats sub(Floats x, Floats y) { return {_mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b)}; }
 QUIRE_INLINE __m128i load_half(const void* p, int i) { return _mm_loadu_si128((const __m128i*)p + i); }
 QUIRE_INLINE __m128i load_quarter(const void* p, int i) {
   return _mm_loadl_epi64((const __m128i*)((const char*)p + 8 * i));
@@ -82,6 +83,16 @@ template <int J>
 QUIRE_INLINE Ints field(Chunk c) {
   const __m256i mask = _mm256_set1_epi32(255);
   return {_mm256_and_si256(_mm256_srli_epi32(c.a, 8 * J), mask), _mm256_and_si256(_mm256_srli_epi32(c.b, 8 * J), mask)};
+}
+// 2^23 + the unsigned field of every row in the bits of Mask from Shift up.
+template <int Shift, int Mask>
+QUIRE_INLINE __m256 field_on_2_23(__m256i c) {
+  const __m256i field = _mm256_and_si256(_mm256_srli_epi32(c, Shift), _mm256_set1_epi32(Mask));
+  return _mm256_castsi256_ps(_mm256_or_si256(field, _mm256_set1_epi32(0x4b000000)));
+}
+template <int Shift, int Mask>
+QUIRE_INLINE Floats field_on_2_23(Chunk c) {
+  return {field_on_2_23<Shift, Mask>(c.a), field_on_2_23<Shift, Mask>(c.b)};
 }
 QUIRE_INLINE __m256 small_float(__m256i code, const SmallFloat& f) {
   const __m256i sign = _mm256_set1_epi32(1 << (f.bits - 1));

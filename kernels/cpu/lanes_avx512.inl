@@ -21,6 +21,7 @@ QUIRE_INLINE Floats all(float x) { return {_mm512_set1_ps(x)}; }
 QUIRE_INLINE Floats fma(Floats a, Floats b, Floats c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
 QUIRE_INLINE Floats mul(Floats a, Floats b) { return {_mm512_mul_ps(a.v, b.v)}; }
 QUIRE_INLINE Floats add(Floats a, Floats b) { return {_mm512_add_ps(a.v, b.v)}; }
+QUIRE_INLINE Floats sub(Floats a, Floats b) { return {_mm512_sub_ps(a.v, b.v)}; }
 QUIRE_INLINE Floats load_f16(const void* p) { return {_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p))}; }
 QUIRE_INLINE Ints load_u16(const void* p) { return {_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p))}; }
 QUIRE_INLINE Ints load_u8(const void* p) { return {_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)p))}; }
@@ -50,6 +51,13 @@ template <int J>
 QUIRE_INLINE Ints field(Chunk c) {
   if (J == 3) return {_mm512_srli_epi32(c.v, 24)};
   return {_mm512_and_si512(J == 0 ? c.v : _mm512_srli_epi32(c.v, 8 * J), _mm512_set1_epi32(255))};
+}
+// 2^23 + the unsigned field of every row in the bits of Mask from Shift up: (c >> Shift & Mask) | exponent of 2^23.
+template <int Shift, int Mask>
+QUIRE_INLINE Floats field_on_2_23(Chunk c) {
+  const __m512i shifted = Shift == 0 ? c.v : _mm512_srli_epi32(c.v, Shift);
+  return {_mm512_castsi512_ps(
+      _mm512_ternarylogic_epi32(shifted, _mm512_set1_epi32(Mask), _mm512_set1_epi32(0x4b000000), 0xea))};
 }
 QUIRE_INLINE Floats small_float(Ints code, const SmallFloat& f) {
   const __m512i sign = _mm512_set1_epi32(1 << (f.bits - 1));

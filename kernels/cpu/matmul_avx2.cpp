@@ -12,12 +12,14 @@ namespace {
 #include "kernels/cpu/float_block.inl"
 #include "kernels/cpu/int_block.inl"
 #include "kernels/cpu/panel_decode.inl"
+// After the meta of panels.
+#include "kernels/cpu/float_stream.inl"
 }  // namespace
 }  // namespace avx2
 }  // namespace quire::cpu
 QUIRE_TARGET_END
 
 namespace quire::cpu {
-const MatmulSimd kMatmulAvx2 = {avx2::float_block, avx2::int_block, avx2::decode_f16, avx2::decode_bf16,
-                                avx2::decode_codes};
+const MatmulSimd kMatmulAvx2 = {avx2::float_block, avx2::float_stream, avx2::int_block,
+                                avx2::decode_f16,  avx2::decode_bf16,  avx2::decode_codes};
 }

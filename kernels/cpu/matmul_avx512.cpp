@@ -12,12 +12,14 @@ namespace {
 #include "kernels/cpu/float_block.inl"
 #include "kernels/cpu/int_block.inl"
 #include "kernels/cpu/panel_decode.inl"
+// After the meta of panels.
+#include "kernels/cpu/float_stream.inl"
 }  // namespace
 }  // namespace avx512
 }  // namespace quire::cpu
 QUIRE_TARGET_END
 
 namespace quire::cpu {
-const MatmulSimd kMatmulAvx512 = {avx512::float_block, avx512::int_block, avx512::decode_f16, avx512::decode_bf16,
-                                  avx512::decode_codes};
+const MatmulSimd kMatmulAvx512 = {avx512::float_block, avx512::float_stream, avx512::int_block,
+                                  avx512::decode_f16,  avx512::decode_bf16,  avx512::decode_codes};
 }

@@ -13,9 +13,10 @@ constexpr int64_t kBlockP = 2;    // panels of a unit of work
 constexpr int64_t kBlockM = 256;
 constexpr int64_t kFewRows = 8;  // of x: then memory bounds, and a thread walks a long run of panels
 constexpr int64_t kRuns = 16;
+constexpr int64_t kRunBytes = 65536;   // of panels that are read straight from memory
 constexpr int64_t kSlowBlockM = 2048;  // where decoding is slow it is shared by more rows
 
-enum class Source : uint8_t { f32, f16, bf16, codes, canonical };
+using Source = PanelSource;
 
 struct Panels {
   Source source;
@@ -99,6 +100,22 @@ void unit(const Panels& panels, const FloatRows& x, int64_t m0, int64_t m, int64
   for (int64_t i = 0; i < m; ++i) y.store(m0 + i, n0, n, part.data() + i * count * kPanel);
 }
 
+// Few rows of x: memory bounds, and a thread walks long runs of panels.
+void stream(const Panels& panels, const Context& ctx, const FloatRows& x, int64_t m, const Output& y) {
+  const PackedWeight& w = *panels.w;
+  const int64_t all = (w.problem.n + kPanel - 1) / kPanel, bytes = w.layout->bytes(w.problem) / all;
+  const int64_t run = std::max<int64_t>(2, kRunBytes / bytes / 2 * 2);
+  ctx.parallel_for(all, run, [&](int64_t begin, int64_t end) {
+    thread_local std::vector<float> part;
+    const int64_t count = end - begin, width = count * kPanel, n0 = begin * kPanel;
+    part.resize(size_t(m * width));
+    panels.simd->float_stream({panels.source, &panels.shape, x.data, x.ld, m, w.problem.k,
+                               w.data.data() + begin * bytes, bytes, count, part.data(), width});
+    const int64_t n = std::min(width, w.problem.n - n0);
+    for (int64_t i = 0; i < m; ++i) y.store(i, n0, n, part.data() + i * width);
+  });
+}
+
 }  // namespace
 
 void matmul_float(const MatmulSimd& simd, const Context& ctx, const Tensor& x, const PackedWeight& w, const Tensor& y,
@@ -106,6 +123,8 @@ void matmul_float(const MatmulSimd& simd, const Context& ctx, const Tensor& x, c
   const Panels panels = panels_of(simd, w);
   const FloatRows rows = float_rows(ctx, x);
   const Output out = output_of(y, epilogue);
+  const bool streams = panels.source == Source::codes ? can_stream(panels.shape) : panels.source != Source::canonical;
+  if (x.rows <= kStreamM && streams && w.problem.k > 0) return stream(panels, ctx, rows, x.rows, out);
   const int64_t all = (w.problem.n + kPanel - 1) / kPanel;
   const int64_t block_m = panels.source == Source::canonical ? kSlowBlockM : kBlockM;
   const int64_t across = (all + kBlockP - 1) / kBlockP, down = (x.rows + block_m - 1) / block_m;

@@ -16,6 +16,24 @@ struct FloatBlock {
   bool first;  // part is not read
 };
 
+enum class PanelSource : uint8_t { f32, f16, bf16, codes, canonical };
+
+// part(m, 16 * panels) = x(m, k) times panels of any source but canonical, decoded on the way; m <= kStreamM. Of codes
+// only those that can_stream.
+constexpr int kStreamM = 4;
+struct FloatStream {
+  PanelSource source;
+  const IntPanels* shape;  // of codes
+  const float* x;          // (m, k)
+  int64_t ldx, m, k;
+  const std::byte* w;
+  int64_t panel_bytes, panels;
+  float* part;  // (m, 16 * panels)
+  int64_t ld_part;
+};
+// value = scale * (field - zero) [+ offset]
+inline bool can_stream(const IntPanels& s) { return s.second != Second::steps && s.small.bits == 0 && s.upper_at == 0; }
+
 // An int8 activation as the panels want it: codes padded like theirs, the sum of the codes of each sub, scales.
 struct IntRows {
   const int8_t* codes;  // (m, padded k)
@@ -36,6 +54,7 @@ struct IntBlock {
 
 struct MatmulSimd {
   void (*float_block)(const FloatBlock& block);
+  void (*float_stream)(const FloatStream& block);
   void (*int_block)(const IntBlock& block);
   // Columns [k0, k1) of one panel as f32 [k][16], while what lies `ahead` bytes on is fetched.
   void (*decode_f16)(const uint16_t* panel, int64_t k0, int64_t k1, int64_t ahead, float* out);
