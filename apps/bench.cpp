@@ -94,7 +94,7 @@ void Bench::prepare_depth(const BenchTest& test) {
   while (engine_.busy()) step();
 }
 
-BenchSample Bench::run_prompts(const BenchTest& test) {
+BenchSample Bench::run_prompts(const BenchTest& test, Profile* profile) {
   const int64_t kept = test.depth / kPageTokens * kPageTokens;
   ++prompts_;
   std::vector<Request> requests;
@@ -106,9 +106,11 @@ BenchSample Bench::run_prompts(const BenchTest& test) {
     requests.push_back(request_of(std::move(prompt), test.generated > 0 ? test.generated + 1 : 0));
   }
   BenchSample sample;
+  engine_.profile(profile);
   const Clock::time_point start = Clock::now();
   for (Request& request : requests) engine_.submit(std::move(request));
   while (engine_.busy()) {
+    ++sample.steps;
     for (const Event& e : step()) {
       if (e.finish == Finish::none) continue;
       check(e.usage.cached_tokens == kept, "bench: {} of {} tokens before '{}' were in the cache",
@@ -118,10 +120,11 @@ BenchSample Bench::run_prompts(const BenchTest& test) {
     }
   }
   sample.seconds = seconds_since(start);
+  engine_.profile(nullptr);
   return sample;
 }
 
-BenchSample Bench::run_generation(const BenchTest& test) {
+BenchSample Bench::run_generation(const BenchTest& test, Profile* profile) {
   std::vector<int64_t> ids;
   for (int64_t i = 0; i < test.sequences; ++i) {
     std::vector<int32_t> prompt = test.depth > 0 ? beginning(test, i) : tokens(0, i, 1);
@@ -135,11 +138,13 @@ BenchSample Bench::run_generation(const BenchTest& test) {
     }
   }
   BenchSample sample;
+  engine_.profile(profile);
   const Clock::time_point start = Clock::now();
-  for (int64_t i = 0; i < test.generated; ++i) {
+  for (; sample.steps < test.generated; ++sample.steps) {
     for (const Event& e : step()) sample.tokens += int64_t(e.tokens.size());
   }
   sample.seconds = seconds_since(start);
+  engine_.profile(nullptr);
   for (const int64_t id : ids) engine_.cancel(id);
   while (engine_.busy()) step();
   check(sample.tokens == test.generated * test.sequences, "bench: {} of {} tokens came in '{}'", sample.tokens,
@@ -152,9 +157,9 @@ void Bench::warm_up(BenchTest test) {
   run(test);
 }
 
-BenchSample Bench::run(const BenchTest& test) {
+BenchSample Bench::run(const BenchTest& test, Profile* profile) {
   prepare_depth(test);
-  return test.prompt > 0 ? run_prompts(test) : run_generation(test);
+  return test.prompt > 0 ? run_prompts(test, profile) : run_generation(test, profile);
 }
 
 }  // namespace quire

@@ -21,6 +21,7 @@ struct BenchTest {
 struct BenchSample {
   double seconds = 0.0;
   int64_t tokens = 0;  // computed in that time, all sequences together
+  int64_t steps = 0;
   double rate() const { return double(tokens) / seconds; }
 };
 
@@ -33,16 +34,16 @@ class Bench {
   // The engine was opened for at least the tests' context, cache_tokens and sequences, with `chunk` prompt tokens a
   // step.
   explicit Bench(Engine& engine) : engine_(engine) {}
-  void warm_up(BenchTest test);  // the prompt, or one step of generation
-  BenchSample run(const BenchTest& test);
+  void warm_up(BenchTest test);                                        // the prompt, or one step of generation
+  BenchSample run(const BenchTest& test, Profile* profile = nullptr);  // profile: of the timed steps
 
  private:
   std::vector<int32_t> tokens(uint64_t stream, int64_t sequence, int64_t count) const;
   std::vector<int32_t> beginning(const BenchTest& test, int64_t sequence) const;  // its context
   std::vector<Event> step();
   void prepare_depth(const BenchTest& test);
-  BenchSample run_prompts(const BenchTest& test);
-  BenchSample run_generation(const BenchTest& test);
+  BenchSample run_prompts(const BenchTest& test, Profile* profile);
+  BenchSample run_generation(const BenchTest& test, Profile* profile);
 
   Engine& engine_;
   uint64_t prompts_ = 0;  // every prompt is new, or the cache would answer

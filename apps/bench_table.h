@@ -1,11 +1,12 @@
 // The rows of `quire bench`, as Markdown, CSV or JSON.
 #pragma once
+#include <optional>
 #include <string>
 #include <vector>
 
 #include <nlohmann/json.hpp>
 
-#include "apps/bench.h"
+#include "apps/bench_profile.h"
 
 namespace quire {
 
@@ -16,6 +17,9 @@ struct BenchRow {
   int64_t n_batch = 0;  // prompt tokens a step
   BenchTest test;
   std::vector<BenchSample> samples;
+  MemoryPlan memory;
+  int64_t memory_peak = 0;  // most that was resident since the model was opened, or so far if that cannot be told
+  std::optional<BenchProfile> profile;
   std::string test_time;  // UTC, ISO 8601, when the test began
 
   std::vector<double> rates() const;  // tokens a second

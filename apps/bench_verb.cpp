@@ -8,6 +8,8 @@
 #include "apps/numbers.h"
 #include "apps/options.h"
 #include "apps/verbs.h"
+#include "base/bandwidth.h"
+#include "base/machine.h"
 #include "base/parallel.h"
 #include "models/checkpoint.h"
 
@@ -21,6 +23,7 @@ constexpr const char* kExamples = R"(Examples:
   quire bench --scheme f16,w8a8,w4a8 -n 0           prompts only, in three schemes
   quire bench --kv f16,kv8,kv4 -d 0,2048 -o jsonl   caches, at the beginning and in the depth of a context
   quire bench -t 1-8*2 -p 512 -n 64 -r 3            1, 2, 4 and 8 threads
+  quire bench -p 0 -d 2048 --profile                where the time of a step of generation goes
   quire bench -npl 1,4,16 -p 1024 -n 64             throughput of several sequences at once
 Lists (a,b) and ranges (a-b, a-b+step, a-b*factor) may be mixed; every combination is run. ppN: N prompt tokens; tgN: N
 greedy steps of generation; @ dN: after N tokens of context, which are not timed.)";
@@ -33,7 +36,7 @@ struct BenchOptions {
   Numbers prompts, generated, depths, batches, threads, sequences;
   std::vector<std::pair<int64_t, int64_t>> both;  // prompt and answer
   int64_t repetitions = 5, memory_limit = 0;
-  bool no_warmup = false, json = false, quiet = false;
+  bool no_warmup = false, profile = false, json = false, quiet = false;
   BenchFormat format = BenchFormat::md;
 };
 
@@ -96,7 +99,7 @@ std::string utc_now() {
 
 int64_t parameters(const Checkpoint& checkpoint) {
   int64_t values = 0;
-  for (const CheckpointTensor& t : checkpoint.tensors()) values += t.tensor.rows * t.tensor.cols;
+  for (const CheckpointTensor& t : checkpoint.list()) values += t.tensor.rows * t.tensor.cols;
   return values;
 }
 
@@ -117,6 +120,7 @@ std::unique_ptr<Engine> open_for(const Setup& setup, const std::vector<BenchTest
     engine.context = std::max(engine.context, t.context(setup.batch));
     engine.cache_tokens = std::max(engine.cache_tokens, t.cache_tokens(setup.batch));
   }
+  reset_peak_memory();
   try {
     return Engine::open(std::move(engine));
   } catch (const Error&) {
@@ -134,11 +138,35 @@ BenchRow row_of(const Setup& setup, const Engine& engine) {
   const size_t cache = row.scheme.rfind(row.kv);
   if (cache != std::string::npos) row.scheme.resize(cache);
   if (row.scheme.empty()) row.scheme = "own";
-  row.size = engine.memory().weights;
+  row.memory = engine.memory();
+  row.size = row.memory.weights;
   row.params = parameters(engine.checkpoint());
   row.threads = engine.threads();
   row.n_batch = setup.batch;
   return row;
+}
+
+// A line below the table for each engine: what was planned, and what it came to.
+std::string memory_text(const BenchRow& row) {
+  const MemoryPlan& m = row.memory;
+  return fmt::format(
+      "memory, {} {}: weights {} + cache {} + scratch {} = {}; resident at most {} (before loading {})\n", row.scheme,
+      row.kv, bytes_text(m.weights), bytes_text(m.cache), bytes_text(m.scratch), bytes_text(m.total()),
+      bytes_text(row.memory_peak), bytes_text(m.before));
+}
+
+// As fast as memory as large as what a step reads can be read by as many threads.
+Bandwidth bandwidth_for(const BenchRow& row) {
+  ThreadPool pool(row.threads);
+  const int64_t bytes = std::max<int64_t>(row.memory.weights, 1 << 20);
+  return {read_bandwidth(pool, bytes), bytes, row.threads};
+}
+
+// One more run, observed.
+BenchProfile profile_of(Bench& bench, const BenchRow& row, const Bandwidth& bandwidth) {
+  Profile profile;
+  const BenchSample sample = bench.run(row.test, &profile);
+  return {sample.seconds, sample.steps, profile.totals(), bandwidth};
 }
 
 int run_bench(const BenchOptions& options) {
@@ -146,13 +174,17 @@ int run_bench(const BenchOptions& options) {
   check_tests(options, tests);
   const std::vector<Setup> setups = setups_of(options);
   ProgressBar bar(options.quiet || !stderr_is_terminal());
-  BenchPrinter printer(options.json ? BenchFormat::json : options.format);
+  const BenchFormat format = options.json ? BenchFormat::json : options.format;
+  const bool md = format == BenchFormat::md;
+  BenchPrinter printer(format);
+  std::string below;  // the table comes row by row; what explains it, after it
   const int64_t total = int64_t(setups.size() * tests.size()) * options.repetitions;
   int64_t done = 0;
   for (const Setup& setup : setups) {
     const std::unique_ptr<Engine> engine = open_for(setup, tests, options, bar);
     Bench bench(*engine);
     BenchRow row = row_of(setup, *engine);
+    const Bandwidth bandwidth = options.profile ? bandwidth_for(row) : Bandwidth{};
     for (const BenchTest& test : tests) {
       row.test = test;
       row.test_time = utc_now();
@@ -164,11 +196,17 @@ int run_bench(const BenchOptions& options) {
         bar.update(what, done++, total);
         row.samples.push_back(bench.run(test));
       }
+      row.memory_peak = process_memory().peak;
+      if (options.profile) {
+        row.profile = profile_of(bench, row, bandwidth);
+        if (md) below += "\n" + profile_md(*row.profile, fmt::format("{}, {} {}", test.name(), row.scheme, row.kv));
+      }
       bar.clear();
       write_out(printer.row(row));
     }
+    if (md) below += "\n" + memory_text(row);
   }
-  write_out(printer.end());
+  write_out(printer.end() + below);
   return kExitOk;
 }
 
@@ -256,6 +294,7 @@ Verb add_bench(CLI::App& program) {
              [options](const std::string& text) {
                options->repetitions = parse_number<int64_t>("repetitions", text, 1, 1'000'000);
              });
+  app->add_flag("--profile", options->profile, "where the time of a step goes, op by op")->group("Output");
   app->add_flag("--no-warmup", options->no_warmup, "time the first run too")->group(kTests);
   add_parsed(*app, "--output,-o", "FORMAT", "md (default), csv, json or jsonl", "Output",
              [options](const std::string& text) { options->format = parse_bench_format(text); });
@@ -264,6 +303,8 @@ Verb add_bench(CLI::App& program) {
   app->set_help_flag("--help,-h", "this text")->group("Output");
   app->footer(kExamples);
   return {app, [options] {
+            if (options->profile && !options->json && options->format == BenchFormat::csv)
+              throw CLI::ValidationError("--profile", "does not fit a line of csv; -o md, json or jsonl");
             set_defaults(*options);
             return run_bench(*options);
           }};

@@ -4,8 +4,10 @@
 
 #include "apps/answer.h"
 #include "apps/interrupt.h"
+#include "apps/machine_report.h"
 #include "apps/numbers.h"
 #include "apps/verbs.h"
+#include "base/machine.h"
 #include "models/checkpoint.h"
 
 namespace quire {
@@ -15,11 +17,12 @@ namespace {
 constexpr const char* kExamples = R"(Examples:
   quire inspect -m model.gguf
   quire inspect --scheme w8a8kv4 --memory-limit 2G    what runs, and what fits
-  quire inspect --tensors --json)";
+  quire inspect --tensors --json
+  quire inspect --machine                             what this machine and this build can do)";
 
 struct InspectOptions {
   CommonOptions common;
-  bool tensors = false;
+  bool tensors = false, machine = false;
 };
 
 struct FormatGroup {
@@ -36,7 +39,7 @@ int64_t bytes_of(const CheckpointTensor& t) { return tensor_bytes(format_of(t.te
 
 Contents contents_of(const Checkpoint& checkpoint) {
   Contents contents;
-  for (const CheckpointTensor& t : checkpoint.tensors()) {
+  for (const CheckpointTensor& t : checkpoint.list()) {
     for (FormatGroup* group : {&contents.formats[to_string(format_of(t.tensor))], &contents.all}) {
       group->tensors += 1;
       group->values += t.tensor.rows * t.tensor.cols;
@@ -97,7 +100,7 @@ void print_file(const Checkpoint& checkpoint, const Contents& contents, bool ten
     out += fmt::format("  {:<16} {:>5} tensors {:>14} values {:>12}\n", format, group.tensors, group.values,
                        bytes_text(group.bytes));
   if (tensors) {
-    for (const CheckpointTensor& t : checkpoint.tensors())
+    for (const CheckpointTensor& t : checkpoint.list())
       out += fmt::format("  {:<52} {:<28} {}\n", t.name, describe(t.tensor), t.source_name);
   }
   write_out(out);
@@ -111,8 +114,10 @@ void print_run(const Engine& engine) {
   for (const std::string& line : engine.description()) out += fmt::format("  {}\n", line);
   out += fmt::format("Memory\n  weights {}, scratch {}, cache {} of {} a token: {} tokens; together {} of at most {}\n",
                      bytes_text(m.weights), bytes_text(m.scratch), bytes_text(m.cache), bytes_text(m.bytes_per_token),
-                     m.cache_tokens, bytes_text(m.weights + m.scratch + m.cache),
-                     m.limit > 0 ? bytes_text(m.limit) : "what is free");
+                     m.cache_tokens, bytes_text(m.total()), m.limit > 0 ? bytes_text(m.limit) : "what is free");
+  const ProcessMemory now = process_memory();
+  out += fmt::format("  resident {} (before loading: {}), at most {} so far; untouched cache takes none\n",
+                     bytes_text(now.resident), bytes_text(m.before), bytes_text(now.peak));
   write_out(out);
 }
 
@@ -138,11 +143,14 @@ nlohmann::json inspect_json(const Engine& engine, const Contents& contents, bool
   object["context"] = engine.context();
   object["threads"] = engine.threads();
   const MemoryPlan m = engine.memory();
-  object["memory"] = {{"weights", m.weights},           {"scratch", m.scratch}, {"cache", m.cache},
-                      {"cache_tokens", m.cache_tokens}, {"limit", m.limit},     {"bytes_per_token", m.bytes_per_token}};
+  const ProcessMemory now = process_memory();
+  object["memory"] = {
+      {"weights", m.weights},           {"scratch", m.scratch},     {"cache", m.cache},
+      {"cache_tokens", m.cache_tokens}, {"limit", m.limit},         {"bytes_per_token", m.bytes_per_token},
+      {"resident_before", m.before},    {"resident", now.resident}, {"resident_peak", now.peak}};
   if (!tensors) return object;
   auto& list = object["tensors"] = nlohmann::json::array();
-  for (const CheckpointTensor& t : checkpoint.tensors())
+  for (const CheckpointTensor& t : checkpoint.list())
     list.push_back({{"name", t.name},
                     {"source_name", t.source_name},
                     {"format", to_string(format_of(t.tensor))},
@@ -151,7 +159,14 @@ nlohmann::json inspect_json(const Engine& engine, const Contents& contents, bool
   return object;
 }
 
+int run_machine(const CommonOptions& options) {
+  const nlohmann::ordered_json report = machine_json(options.engine.threads);
+  write_out(options.json ? report.dump() + "\n" : machine_text(report));
+  return kExitOk;
+}
+
 int run_inspect(const InspectOptions& options) {
+  if (options.machine) return run_machine(options.common);
   if (!options.common.json) {
     // The file is shown even if nothing can run it.
     const Checkpoint checkpoint = Checkpoint::open(model_path(options.common));
@@ -173,6 +188,8 @@ Verb add_inspect(CLI::App& program) {
   const auto options = std::make_shared<InspectOptions>();
   add_common_options(*app, options->common);
   app->add_flag("--tensors", options->tensors, "list every tensor")->group("Output");
+  app->add_flag("--machine", options->machine, "this machine instead: instruction set, cores, memory bandwidth, GPU")
+      ->group("Output");
   app->footer(kExamples);
   return {app, [app, options] {
             note_unused(*app);

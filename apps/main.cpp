@@ -4,16 +4,11 @@
 #include <new>
 
 #include "apps/interrupt.h"
+#include "apps/machine_report.h"
 #include "apps/options.h"
 #include "apps/verbs.h"
-#include "kernels/context.h"
 
 namespace quire {
-
-std::string version_text() {
-  return fmt::format("quire {}\ninstruction set: {}\nCUDA: {}", QUIRE_VERSION, to_string(default_isa()),
-                     QUIRE_CUDA_ARCHITECTURES);
-}
 
 namespace {
 

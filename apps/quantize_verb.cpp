@@ -18,6 +18,7 @@ An interrupted run leaves OUTPUT.partial; the same command goes on where it stop
 struct QuantizeOptions {
   CommonOptions common;
   std::string output;
+  int64_t shard_bytes = WriteOptions().shard_bytes;
   bool force = false;
 };
 
@@ -43,6 +44,7 @@ int run_quantize(const QuantizeOptions& options) {
   write.source = model_path(options.common);
   write.output = options.output;
   write.force = options.force;
+  write.shard_bytes = options.shard_bytes;
   write.progress = bar.sink();
   write.log = bar.log();
   const Checkpoint checkpoint = Checkpoint::open(write.source);
@@ -77,6 +79,11 @@ Verb add_quantize(CLI::App& program) {
       ->type_name("DIR")
       ->group("Output")
       ->required();
+  add_parsed(*app, "--shard-size", "SIZE", "most weights of a file: 500M, 5G ... (default 256M)", "Output",
+             [options](const std::string& text) {
+               options->shard_bytes = parse_bytes("shard-size", text);
+               check(options->shard_bytes > 0, "shard-size: '{}' is nothing", text);
+             });
   app->add_flag("--force", options->force, "replace a directory that quantize wrote")->group("Output");
   app->add_flag("--json", options->common.json, "print one JSON object, last on standard output")->group("Output");
   app->add_flag("--quiet,-q", options->common.quiet, "no progress or notes")->group("Output");

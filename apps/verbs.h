@@ -19,6 +19,4 @@ Verb add_inspect(CLI::App& program);
 Verb add_quantize(CLI::App& program);
 Verb add_bench(CLI::App& program);
 
-std::string version_text();
-
 }  // namespace quire

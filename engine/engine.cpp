@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/machine.h"
 #include "engine/chat_template.h"
 #include "engine/memory.h"
 #include "engine/scheduler.h"
@@ -63,6 +64,7 @@ std::unique_ptr<Engine> Engine::open(EngineOptions options) {
   Checkpoint checkpoint = Checkpoint::open(options.model);
   engine->state_ = std::make_unique<State>(std::move(options), std::move(checkpoint));
   State& s = *engine->state_;
+  s.plan.before = process_memory().resident;
   const ModelConfig& c = s.checkpoint.config();
   check(s.options.context <= c.context, "a context of {} was asked for; {} was made for at most {}", s.options.context,
         c.name, c.context);
@@ -127,6 +129,8 @@ void Engine::cancel(int64_t request) {
   if (Sequence* sequence = state_->scheduler->find(request)) sequence->cancelled = true;
 }
 
+void Engine::profile(Profile* profile) { state_->ctx.profile = profile; }
+
 bool Engine::busy() const { return !state_->scheduler->idle(); }
 
 Tensor Engine::State::logits_for(int64_t rows) {
@@ -171,7 +175,12 @@ void Engine::State::deliver(const Step::LogitsRow& row, std::span<const float> r
   if (s.request.max_tokens == 0) return finish(s, Finish::length, event);
   if (s.generated() == 0) s.first_token = Clock::now();
   GeneratedToken token;
-  choose_token(s, row_logits, token);
+  {
+    const ProfileScope scope(ctx.profile, "sample", [&] {
+      return OpCost{int64_t(row_logits.size_bytes()), int64_t(row_logits.size())};
+    });
+    choose_token(s, row_logits, token);
+  }
   s.tokens.push_back(token.token);
   ++s.counts[token.token];
   event.tokens.push_back(token);

@@ -28,6 +28,7 @@
 namespace quire {
 
 class Checkpoint;
+class Profile;
 
 struct EngineOptions {
   std::string model;         // a .gguf file or a HuggingFace directory
@@ -103,6 +104,8 @@ struct Message {
 
 struct MemoryPlan {
   int64_t weights = 0, scratch = 0, cache = 0, cache_tokens = 0, bytes_per_token = 0, limit = 0;
+  int64_t before = 0;  // resident in the process before the weights were loaded: program, tokenizer, metadata
+  int64_t total() const { return weights + scratch + cache; }
 };
 
 class Engine {
@@ -116,6 +119,8 @@ class Engine {
   void cancel(int64_t request);
   bool busy() const;
   std::vector<Event> step();  // one forward pass over what is waiting and running
+  // Steps from here on report each op to it (kernels/profile.h); null: no more. It must outlive its use.
+  void profile(Profile* profile);
 
   // The conversation in the model's own template, ready for encode(). Error if the model has none.
   std::string chat_prompt(const std::vector<Message>& messages, bool add_generation_prompt = true) const;

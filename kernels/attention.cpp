@@ -249,6 +249,15 @@ void attention(const Context& ctx, const Tensor& q, const KvView& kv, const Batc
         "attention: keys {} and values {} (heads of {}) have no reader; linear codecs with values per token, in groups "
         "of a multiple of 16, do",
         k.name, v.name, channels);
+  const ProfileScope scope(ctx.profile, "attention", [&] {
+    OpCost cost{2 * tensor_bytes(q), 0};
+    for (const BatchSequence& s : batch.sequences) {
+      cost.bytes += (s.position + s.count) * kv.kv_heads * kv.layout.bytes / kPageTokens;  // each key and value once
+      const int64_t pairs = s.count * s.position + s.count * (s.count + 1) / 2;            // query and key
+      cost.operations += 4 * pairs * q.cols;
+    }
+    return cost;
+  });
   const std::vector<Tile> tiles = plan_tiles(batch, kv.kv_heads);
   ctx.parallel_for(int64_t(tiles.size()), 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) run_tile(ctx, q, kv, tiles[size_t(i)], heads / kv.kv_heads, out);

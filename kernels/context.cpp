@@ -15,6 +15,8 @@ bool has_f16c() {  // clang 14's __builtin_cpu_supports does not know it; that t
   return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
 }
 
+}  // namespace
+
 Isa machine_isa() {
   __builtin_cpu_init();
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
@@ -23,8 +25,6 @@ Isa machine_isa() {
                       __builtin_cpu_supports("avx512vnni");
   return avx512 ? Isa::avx512 : avx2 ? Isa::avx2 : Isa::baseline;
 }
-
-}  // namespace
 
 const char* to_string(Isa isa) { return isa == Isa::avx512 ? "avx512" : isa == Isa::avx2 ? "avx2" : "baseline"; }
 

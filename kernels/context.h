@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "base/parallel.h"
+#include "kernels/profile.h"
 #include "quant/storage.h"
 
 namespace quire {
@@ -13,6 +14,7 @@ enum class Isa : uint8_t { baseline, avx2, avx512 };  // avx2: + fma, f16c; avx5
 // What this machine can run, or what QUIRE_ISA=baseline|avx2|avx512 forces. Error if it asks for more than the machine
 // has.
 Isa default_isa();
+Isa machine_isa();                                // the widest that this machine has
 Isa choose_isa(const char* forced, Isa machine);  // null or "": the machine's
 const char* to_string(Isa isa);
 
@@ -53,6 +55,7 @@ struct Context {
   Isa isa = default_isa();
   ThreadPool* pool = nullptr;  // borrowed
   Scratch* scratch = nullptr;  // borrowed
+  Profile* profile = nullptr;  // borrowed; null: nobody observes
 
   template <class Fn>
   void parallel_for(int64_t n, int64_t grain, Fn&& fn) const {

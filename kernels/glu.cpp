@@ -10,6 +10,9 @@ void glu(const Context& ctx, const Tensor& x, const Tensor& y) {
   check(x.codec == id<F32> && x.cols == 2 * y.cols && x.rows == y.rows, "glu: x {} is not gate and up for y {}",
         describe(x), describe(y));
   check(y.scale.rows == 1, "glu: rows of y {} share scales", describe(y));
+  const ProfileScope scope(ctx.profile, "glu", [&] {
+    return OpCost{tensor_bytes(x) + tensor_bytes(y), 5 * y.rows * y.cols};
+  });
   const CodecInfo& to = info(y.codec);
   ctx.parallel_for(x.rows, 4, [&](int64_t begin, int64_t end) {
     thread_local std::vector<float> row;

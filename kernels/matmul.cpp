@@ -43,41 +43,15 @@ void check_tensor(const Tensor& t, const char* name, const Context& ctx) {
   check(t.data.ptr != nullptr || t.rows * t.cols == 0, "matmul: {} {} has no data", name, quire::describe(t));
 }
 
-// Parts one after the other as one canonical tensor. Shared scale rows are repeated, so that every row has its own.
-PackedWeight concatenate(const std::vector<Tensor>& parts, const MatmulProblem& problem) {
-  PackedWeight w;
-  w.problem = problem;
-  w.data = HostBuffer(size_t(storage_bytes(problem.w, problem.n, problem.k)));
-  w.rows = place_tensor(w.data.data(), problem.w, problem.n, problem.k);
-  const CodecInfo& codec = info(problem.w.codec);
-  const RowBytes bytes = codec.row_bytes(problem.k, w.rows.groups());
-  const size_t table = size_t(codec.table_bytes * (codec.table_shared ? 1 : problem.k));
-  if (table > 0) std::memcpy(w.rows.table.ptr, parts[0].table.ptr, table);
-  int64_t n = 0;
+// Parts one after the other as one canonical tensor.
+PackedWeight concatenate(const Context& ctx, const std::vector<Tensor>& parts, const MatmulProblem& problem) {
+  PackedWeight w = empty_weight(problem, nullptr);
+  int64_t row0 = 0;
   for (const Tensor& part : parts) {
-    check(table == 0 || std::memcmp(part.table.ptr, w.rows.table.ptr, table) == 0,
-          "pack_weight: parts in {} have codebooks of their own; pack them apart", codec.name);
-    for (int64_t r = 0; r < part.rows; ++r, ++n) {
-      const auto copy = [&](const Plane& to, const Plane& from, int64_t size) {
-        if (size > 0) std::memcpy(to.row<std::byte>(n), from.row<const std::byte>(r), size_t(size));
-      };
-      copy(w.rows.data, part.data, bytes.data);
-      copy(w.rows.high, part.high, bytes.high);
-      copy(w.rows.scale, part.scale, bytes.scale);
-      copy(w.rows.aux, part.aux, bytes.aux);
-    }
+    pack_slice(ctx, part, row0, w);
+    row0 += part.rows;
   }
   return w;
-}
-
-void pack_rows(const Context& ctx, const Tensor& src, PackedWeight& w, int64_t row0) {
-  int64_t slice = 64;
-  for (const Plane* p : {&src.data, &src.high, &src.scale, &src.aux}) {
-    if (p->ptr && slice % p->rows != 0) slice = src.rows;  // a view must start where a scale does
-  }
-  ctx.parallel_for(src.rows, slice, [&](int64_t begin, int64_t end) {
-    w.layout->pack(rows_of(src, begin, end - begin), w.problem, row0 + begin, w.data.data());
-  });
 }
 
 void check_operands(const Context& ctx, const Tensor& x, const PackedWeight& w, const Tensor& y) {
@@ -145,37 +119,83 @@ const WeightLayout* choose_layout(const MatmulProblem& problem, Isa isa) {
   return nullptr;
 }
 
+void copy_rows(const Tensor& src, const Tensor& dst) {
+  check(format_of(src) == format_of(dst) && src.cols == dst.cols && src.rows == dst.rows,
+        "copy_rows: {} does not fit {}", quire::describe(src), quire::describe(dst));
+  const RowBytes bytes = info(src.codec).row_bytes(src.cols, src.groups());
+  for (int64_t r = 0; r < src.rows; ++r) {  // shared scale rows are repeated, so that every row has its own
+    const auto copy = [&](const Plane& to, const Plane& from, int64_t size) {
+      if (size > 0) std::memcpy(to.row<std::byte>(r), from.row<const std::byte>(r), size_t(size));
+    };
+    copy(dst.data, src.data, bytes.data);
+    copy(dst.high, src.high, bytes.high);
+    copy(dst.scale, src.scale, bytes.scale);
+    copy(dst.aux, src.aux, bytes.aux);
+  }
+}
+
+PackedWeight empty_weight(const MatmulProblem& problem, const WeightLayout* layout) {
+  check_problem(problem);
+  check(!layout || layout->supports(problem), "pack_weight: layout {} does not support {}", layout ? layout->name : "",
+        describe(problem));
+  PackedWeight w;
+  w.problem = problem;
+  w.layout = layout;
+  w.data = HostBuffer(size_t(layout ? layout->bytes(problem) : storage_bytes(problem.w, problem.n, problem.k)));
+  if (!layout) w.rows = place_tensor(w.data.data(), problem.w, problem.n, problem.k);
+  return w;
+}
+
+void pack_slice(const Context& ctx, const Tensor& src, int64_t row0, PackedWeight& w) {
+  check(ctx.pool, "pack_weight: the context has no threads");
+  check_tensor(src, "w", ctx);
+  check(format_of(src) == w.problem.w && src.cols == w.problem.k && row0 + src.rows <= w.problem.n,
+        "pack_weight: {} as rows {}.. of {}", quire::describe(src), row0, describe(w.problem));
+  if (!w.layout) {
+    const CodecInfo& codec = info(w.problem.w.codec);
+    const size_t table = size_t(codec.table_bytes * (codec.table_shared ? 1 : w.problem.k));
+    if (table > 0 && row0 == 0) std::memcpy(w.rows.table.ptr, src.table.ptr, table);
+    check(table == 0 || std::memcmp(src.table.ptr, w.rows.table.ptr, table) == 0,
+          "pack_weight: parts in {} have codebooks of their own; pack them apart", codec.name);
+    return copy_rows(src, rows_of(w.rows, row0, src.rows));
+  }
+  int64_t slice = 64;
+  for (const Plane* p : {&src.data, &src.high, &src.scale, &src.aux}) {
+    if (p->ptr && slice % p->rows != 0) slice = src.rows;  // a view must start where a scale does
+  }
+  ctx.parallel_for(src.rows, slice, [&](int64_t begin, int64_t end) {
+    w.layout->pack(rows_of(src, begin, end - begin), w.problem, row0 + begin, w.data.data());
+  });
+}
+
 PackedWeight pack_weight(const Context& ctx, const std::vector<Tensor>& parts, Format x, const WeightLayout* layout) {
   check(!parts.empty(), "pack_weight: no parts");
-  check(ctx.pool, "pack_weight: the context has no threads");
-  PackedWeight w;
-  w.problem = {format_of(parts[0]), x, 0, parts[0].cols};
+  MatmulProblem problem{format_of(parts[0]), x, 0, parts[0].cols};
   bool aligned = true;  // layouts take parts that start on a multiple of 64 rows
   for (const Tensor& part : parts) {
     check_tensor(part, "w", ctx);
-    check(format_of(part) == w.problem.w && part.cols == w.problem.k,
+    check(format_of(part) == problem.w && part.cols == problem.k,
           "pack_weight: parts {} and {} differ in format or columns; pack them apart", quire::describe(parts[0]),
           quire::describe(part));
-    aligned = aligned && w.problem.n % 64 == 0;
-    w.problem.n += part.rows;
+    aligned = aligned && problem.n % 64 == 0;
+    problem.n += part.rows;
   }
-  check_problem(w.problem);
-  check(!layout || layout->supports(w.problem), "pack_weight: layout {} does not support {}",
-        layout ? layout->name : "", describe(w.problem));
   if (!layout && parts.size() == 1) {
+    check_problem(problem);
+    PackedWeight w;
+    w.problem = problem;
     w.rows = parts[0];
     return w;
   }
-  if (!layout) return concatenate(parts, w.problem);
-  w.layout = layout;
-  w.data = HostBuffer(size_t(layout->bytes(w.problem)));
+  if (!layout) return concatenate(ctx, parts, problem);
+  PackedWeight w = empty_weight(problem, layout);
   if (!aligned) {
-    pack_rows(ctx, concatenate(parts, w.problem).rows, w, 0);
+    pack_slice(ctx, concatenate(ctx, parts, problem).rows, 0, w);
     return w;
   }
   int64_t row0 = 0;
   for (const Tensor& part : parts) {
-    pack_rows(ctx, part, w, row0);
+    pack_slice(ctx, part, row0, w);
     row0 += part.rows;
   }
   return w;

@@ -63,6 +63,14 @@ const std::vector<MatmulKernel>& matmul_kernels();
 // The layout the best kernel for this problem reads (null: canonical), for this ISA.
 const WeightLayout* choose_layout(const MatmulProblem& problem, Isa isa);
 
+// Packing a slice at a time, so that a matrix need never be there whole beside its packed form: memory for the whole
+// weight first (canonical rows where layout is null), then canonical rows src (n, K) as its rows row0.., in any order.
+// row0 is a multiple of 64. Slices in formats with a codebook share one.
+PackedWeight empty_weight(const MatmulProblem& problem, const WeightLayout* layout);
+void pack_slice(const Context& ctx, const Tensor& src, int64_t row0, PackedWeight& w);
+// Rows of one tensor to those of another of the same format and K, scale by scale.
+void copy_rows(const Tensor& src, const Tensor& dst);
+
 // Packs w for activations of format x. `parts` are concatenated along N (qkv, gate and up): same format and K.
 PackedWeight pack_weight(const Context& ctx, const std::vector<Tensor>& parts, Format x, const WeightLayout* layout);
 

@@ -24,6 +24,9 @@ void rmsnorm(const Context& ctx, const Tensor& x, const Tensor& weight, float ep
   check(weight.rows == 1 && weight.cols == x.cols && y.rows == x.rows && y.cols == x.cols,
         "rmsnorm: x {}, weight {}, y {} do not fit", describe(x), describe(weight), describe(y));
   check(y.scale.rows == 1, "rmsnorm: rows of y {} share scales", describe(y));
+  const ProfileScope scope(ctx.profile, "rmsnorm", [&] {
+    return OpCost{tensor_bytes(x) + tensor_bytes(weight) + tensor_bytes(y), 4 * x.rows * x.cols};
+  });
   const CodecInfo& to = info(y.codec);
   const float* w = weight.data.row<const float>(0);
   ctx.parallel_for(x.rows, 4, [&](int64_t begin, int64_t end) {

@@ -26,6 +26,10 @@ void rope(const Context& ctx, const Tensor& x, int64_t heads, int64_t head_dim, 
     check(positions[t] >= 0 && positions[t] < table.positions(), "rope: position {} is outside the context of {}",
           positions[t], table.positions());
   }
+  const ProfileScope scope(ctx.profile, "rope", [&] {
+    const int64_t values = x.rows * heads * table.dim();
+    return OpCost{2 * values * int64_t(sizeof(float)), 3 * values};
+  });
   const int64_t half = table.dim() / 2;
   ctx.parallel_for(x.rows, 16, [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {

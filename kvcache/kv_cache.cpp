@@ -168,6 +168,10 @@ void KvCache::append(const Context& ctx, int64_t layer, const Batch& batch, cons
   check(k.codec == id<F32> && v.codec == id<F32> && k.cols == width && v.cols == width && k.rows == batch.size() &&
             v.rows == batch.size(),
         "kv cache: append of k {} and v {}; f32 ({}, {}) needed", describe(k), describe(v), batch.size(), width);
+  const ProfileScope scope(ctx.profile, "cache append", [&] {
+    return OpCost{2 * tensor_bytes(k) + batch.size() * config_.kv_heads * layout_.bytes / kPageTokens,
+                  2 * k.rows * k.cols};
+  });
   if (layout_.sealed()) {
     append_open(ctx, layer, batch, k, v);
   } else {

@@ -36,12 +36,49 @@ const ModelConfig& Checkpoint::config() const { return state_->config; }
 const TokenizerData& Checkpoint::tokenizer() const { return state_->tokenizer; }
 const std::string& Checkpoint::container() const { return state_->container; }
 const std::optional<Scheme>& Checkpoint::stored_scheme() const { return state_->stored_scheme; }
-const std::vector<CheckpointTensor>& Checkpoint::tensors() const { return state_->tensors; }
+const std::vector<CheckpointTensor>& Checkpoint::list() const { return state_->tensors; }
+const std::vector<CheckpointTensor>& Checkpoint::tensors() const {
+  for (const auto& [index, reordered] : state_->reordered) find(state_->tensors[index].name);
+  return state_->tensors;
+}
 const std::vector<std::pair<std::string, std::string>>& Checkpoint::metadata() const { return state_->metadata; }
 
 const CheckpointTensor* Checkpoint::find(const std::string& name) const {
   const auto it = state_->by_name.find(name);
-  return it == state_->by_name.end() ? nullptr : &state_->tensors[it->second];
+  if (it == state_->by_name.end()) return nullptr;
+  CheckpointTensor& t = state_->tensors[it->second];
+  const auto found = state_->reordered.find(it->second);
+  if (found == state_->reordered.end() || t.tensor.data.ptr) return &t;
+  Checkpoint::State::Reordered& r = found->second;
+  r.buffer = HostBuffer(size_t(r.count * r.bytes));
+  for (int64_t i = 0; i < r.count; ++i)
+    std::memcpy(r.buffer.data() + i * r.bytes, r.source + r.place_of(i) * r.bytes, size_t(r.bytes));
+  state_->release(r.source, size_t(r.count * r.bytes));
+  t.tensor.data.ptr = r.buffer.data();
+  return &t;
+}
+
+void Checkpoint::State::release(const std::byte* bytes, size_t size) const {
+  for (const MappedFile& file : files) {
+    const std::byte* begin = file.bytes().data();
+    if (bytes >= begin && bytes < begin + file.bytes().size()) file.release(size_t(bytes - begin), size);
+  }
+}
+
+void Checkpoint::release(const Tensor& view) const {
+  for (const Plane* p : {&view.data, &view.high, &view.scale, &view.aux}) {
+    if (p->ptr && p->pitch > 0) state_->release(p->ptr, size_t((view.rows + p->rows - 1) / p->rows * p->pitch));
+  }
+}
+
+void Checkpoint::release(const std::string& name) const {
+  const auto it = state_->by_name.find(name);
+  if (it == state_->by_name.end()) return;
+  Tensor& t = state_->tensors[it->second].tensor;
+  const auto reordered = state_->reordered.find(it->second);
+  if (reordered == state_->reordered.end()) return release(t);
+  reordered->second.buffer = HostBuffer();
+  t.data.ptr = nullptr;
 }
 
 const Tensor& Checkpoint::get(const std::string& name) const {
@@ -75,6 +112,15 @@ void CheckpointBuilder::add(std::string name, std::string source_name, Codec cod
   Tensor t = view(codec, rows, cols, bytes);
   const uintptr_t needed = codec == id<F32> ? alignof(float) : alignof(uint16_t);  // blocks begin with an f16
   t.data.ptr = const_cast<std::byte*>(aligned(bytes, size_t(rows * t.data.pitch), needed));
+  add(std::move(name), std::move(source_name), t);
+}
+
+void CheckpointBuilder::add_reordered(std::string name, std::string source_name, Codec codec, int64_t rows,
+                                      int64_t cols, const std::byte* bytes, bool vector,
+                                      std::function<int64_t(int64_t)> place_of) {
+  const Tensor t = view(codec, rows, cols, nullptr);
+  const int64_t count = vector ? cols : rows;
+  state_->reordered[state_->tensors.size()] = {bytes, count, rows * t.data.pitch / count, std::move(place_of), {}};
   add(std::move(name), std::move(source_name), t);
 }
 

@@ -2,7 +2,7 @@
 // names
 // ("model.layers.0.self_attn.q_proj.weight", "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"),
 // whatever the container. Codes and scales are the file's, bit for bit; only the order of rows may be changed (GGUF's q
-// and k).
+// and k). Not thread safe: tensors whose rows are re-ordered are made when they are asked for.
 #pragma once
 #include <memory>
 #include <optional>
@@ -36,8 +36,14 @@ class Checkpoint {
   // What `quire quantize` made the directory for: its weight formats, and the activations and cache it should run with.
   const std::optional<Scheme>& stored_scheme() const;
   const std::vector<CheckpointTensor>& tensors() const;
-  const CheckpointTensor* find(const std::string& name) const;               // null if absent
-  const Tensor& get(const std::string& name) const;                          // Error names what is missing
+  const std::vector<CheckpointTensor>& list() const;  // the same, for names, formats and shapes only: may have no data
+  const CheckpointTensor* find(const std::string& name) const;  // null if absent
+  const Tensor& get(const std::string& name) const;             // Error names what is missing
+  // These bytes need not stay in memory: what lies in a mapped file is read from it again when it is needed.
+  void release(const Tensor& view) const;
+  // The same for a whole tensor, also if its rows had to be put in another order: views of it are invalid from then on,
+  // and get() puts them in order again.
+  void release(const std::string& name) const;
   const std::vector<std::pair<std::string, std::string>>& metadata() const;  // key, printable value (long ones cut)
 
  private:

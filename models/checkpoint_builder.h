@@ -1,6 +1,6 @@
 // What the readers share: where a checkpoint is put together and checked. Internal to the readers.
 #pragma once
-#include <cstring>
+#include <functional>
 #include <unordered_map>
 
 #include "base/mapped_file.h"
@@ -18,7 +18,17 @@ struct Checkpoint::State {
   std::unordered_map<std::string, size_t> by_name;
   std::vector<std::pair<std::string, std::string>> metadata;
   std::vector<MappedFile> files;    // what views point into
-  std::vector<HostBuffer> buffers;  // what had to be copied: re-ordered rows, misaligned data
+  std::vector<HostBuffer> buffers;  // what had to be copied because it was misaligned
+  // Tensors whose rows (of a vector: elements) come in another order than in the file: put together when asked for.
+  struct Reordered {
+    const std::byte* source;
+    int64_t count, bytes;                      // rows, and of one row
+    std::function<int64_t(int64_t)> place_of;  // where row r lies in the file
+    HostBuffer buffer;
+  };
+  std::unordered_map<size_t, Reordered> reordered;  // by index in tensors
+
+  void release(const std::byte* bytes, size_t size) const;  // if they lie in a file
 };
 
 class CheckpointBuilder {
@@ -30,17 +40,9 @@ class CheckpointBuilder {
   // A tensor whose rows lie one after the other at `bytes` (of a kept file); copied only if it is not aligned for its
   // type.
   void add(std::string name, std::string source_name, Codec codec, int64_t rows, int64_t cols, const std::byte* bytes);
-  // The same with row r (of a vector: element r) taken from place source(r) of the file: always a copy.
-  template <class Source>
+  // The same with row r (of a vector: element r) taken from place_of(r) of the file.
   void add_reordered(std::string name, std::string source_name, Codec codec, int64_t rows, int64_t cols,
-                     const std::byte* bytes, bool vector, Source&& source) {
-    Tensor t = view(codec, rows, cols, bytes);
-    const int64_t count = vector ? cols : rows, size = rows * t.data.pitch / count;
-    std::byte* copy = own(size_t(count * size));
-    for (int64_t r = 0; r < count; ++r) std::memcpy(copy + r * size, bytes + source(r) * size, size_t(size));
-    t.data.ptr = copy;
-    add(std::move(name), std::move(source_name), t);
-  }
+                     const std::byte* bytes, bool vector, std::function<int64_t(int64_t)> place_of);
   // Any tensor, whose planes point into kept files or at what aligned() gave.
   void add(std::string name, std::string source_name, const Tensor& t);
   // The bytes themselves, or a copy that is kept if they are not aligned.

@@ -1,5 +1,7 @@
 #include "models/linear.h"
 
+#include <algorithm>
+
 #include "kernels/convert.h"
 
 namespace quire {
@@ -12,6 +14,12 @@ Format activation_format(const Scheme& scheme, Format weight) {
 }
 
 namespace {
+
+// Rows that are converted and packed at once: a few megabytes, in whole blocks of any layout or shared scale.
+int64_t slice_rows(int64_t k) {
+  constexpr int64_t kValues = 1 << 20, kBlock = 256;
+  return std::max<int64_t>(1, kValues / std::max<int64_t>(k, 1) / kBlock) * kBlock;
+}
 
 std::string short_name(const std::string& name) { return name.substr(name.rfind('.') + 1); }
 
@@ -29,29 +37,75 @@ std::vector<float> load_bias(const Checkpoint& checkpoint, const std::vector<std
   return bias;
 }
 
+// Matrices one after the other as one in `problem.w`, a slice at a time: neither a converted matrix nor its source need
+// be in memory whole beside the packed one.
+PackedWeight pack_converted(const Context& ctx, const Checkpoint& checkpoint, const std::vector<Tensor>& sources,
+                            const MatmulProblem& problem, const WeightLayout* layout) {
+  PackedWeight w = empty_weight(problem, layout);
+  const int64_t rows = slice_rows(problem.k);
+  const OwnedTensor slice = make_tensor(problem.w, rows, problem.k);
+  int64_t filled = 0, row0 = 0;
+  for (const Tensor& src : sources) {
+    for (int64_t r = 0, n = 0; r < src.rows; r += n) {
+      n = std::min(src.rows - r, rows - filled);
+      convert(ctx, rows_of(src, r, n), rows_of(slice, filled, n));
+      checkpoint.release(rows_of(src, r, n));
+      filled += n;
+      if (filled < rows && row0 + filled < problem.n) continue;
+      pack_slice(ctx, rows_of(slice, 0, filled), row0, w);
+      row0 += filled;
+      filled = 0;
+    }
+  }
+  return w;
+}
+
+// The same of matrices that are in the format already; each starts on a multiple of 64 rows.
+PackedWeight pack_as_stored(const Context& ctx, const Checkpoint& checkpoint, const std::vector<Tensor>& sources,
+                            const MatmulProblem& problem, const WeightLayout* layout) {
+  PackedWeight w = empty_weight(problem, layout);
+  const int64_t rows = slice_rows(problem.k);
+  int64_t row0 = 0;
+  for (const Tensor& src : sources) {
+    for (int64_t r = 0; r < src.rows; r += rows) {
+      const Tensor slice = rows_of(src, r, std::min(rows, src.rows - r));
+      pack_slice(ctx, slice, row0 + r, w);
+      checkpoint.release(slice);
+    }
+    row0 += src.rows;
+  }
+  return w;
+}
+
 // Weights of consecutive names that agree in format, packed together.
 LinearPart load_part(const Context& ctx, const Checkpoint& checkpoint, const std::vector<std::string>& names,
                      Format weight, Format activation) {
   LinearPart part;
-  std::vector<OwnedTensor> made;
-  std::vector<Tensor> canonical;
+  std::vector<Tensor> sources;
   MatmulProblem problem{weight, activation, 0, 0};
+  bool stored = true, aligned = true;
   for (const std::string& name : names) {
     const Tensor& src = checkpoint.get(name + ".weight");
-    if (format_of(src) == weight) {
-      canonical.push_back(src);
-    } else {
-      made.push_back(make_tensor(weight, src.rows, src.cols));
-      convert(ctx, src, made.back());
-      canonical.push_back(made.back());
-    }
+    stored = stored && format_of(src) == weight;
+    aligned = aligned && problem.n % 64 == 0;
+    sources.push_back(src);
     problem.n += src.rows;
     problem.k = src.cols;
     part.names += (part.names.empty() ? "" : "+") + short_name(name);
   }
   part.bias = load_bias(checkpoint, names, problem.n);
-  part.weight = pack_weight(ctx, canonical, activation, choose_layout(problem, ctx.isa));
-  if (!part.weight.layout && canonical.size() == 1 && made.size() == 1) part.rows = std::move(made[0]);
+  const WeightLayout* layout = choose_layout(problem, ctx.isa);
+  if (!stored) {
+    part.weight = pack_converted(ctx, checkpoint, sources, problem, layout);
+  } else if (layout && aligned) {
+    part.weight = pack_as_stored(ctx, checkpoint, sources, problem, layout);
+  } else {
+    part.weight = pack_weight(ctx, sources, activation, layout);
+  }
+  const bool used_as_it_lies = part.weight.data.size() == 0;
+  for (const std::string& name : names) {
+    if (!used_as_it_lies) checkpoint.release(name + ".weight");
+  }
   return part;
 }
 
@@ -73,6 +127,11 @@ Linear Linear::load(const Context& ctx, const Checkpoint& checkpoint, const std:
     linear.k_ = part.weight.problem.k;
     linear.parts_.push_back(std::move(part));
   }
+  for (const std::string& name : names) {
+    std::string word = short_name(name);
+    if (const size_t end = word.rfind("_proj"); end != std::string::npos) word.resize(end);
+    linear.label_ += (linear.label_.empty() ? "matmul " : "+") + word;
+  }
   linear.input_ = linear.parts_[0].weight.problem.x;
   for (const LinearPart& part : linear.parts_) {
     if (!(part.weight.problem.x == linear.input_)) linear.input_ = {id<F32>, 0};
@@ -81,6 +140,9 @@ Linear Linear::load(const Context& ctx, const Checkpoint& checkpoint, const std:
 }
 
 void Linear::run(const Context& ctx, const Tensor& x, const Tensor& y, const float* residual) const {
+  const ProfileScope scope(ctx.profile, label_, [&] {
+    return OpCost{bytes() + tensor_bytes(x) + (residual ? 2 : 1) * tensor_bytes(y), 2 * x.rows * n_ * k_};
+  });
   for (const LinearPart& part : parts_) {
     const Format wanted = part.weight.problem.x;
     Tensor in = x;

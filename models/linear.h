@@ -12,7 +12,6 @@ namespace quire {
 
 struct LinearPart {
   PackedWeight weight;
-  OwnedTensor rows;  // what weight.rows points into, when it was made here and is used as it lies
   std::vector<float> bias;
   int64_t begin;  // first column of y
   std::string names;
@@ -21,7 +20,7 @@ struct LinearPart {
 class Linear {
  public:
   // `names`: tensors of the checkpoint without ".weight", concatenated along the output. Canonical weights in `format`,
-  // or as they are in the file (native). What is not needed after packing is freed.
+  // or as they are in the file (native). What is packed is dropped from the checkpoint's memory, slice by slice.
   static Linear load(const Context& ctx, const Checkpoint& checkpoint, const std::vector<std::string>& names,
                      const Scheme& scheme, Format format);
 
@@ -40,6 +39,7 @@ class Linear {
 
  private:
   std::vector<LinearPart> parts_;
+  std::string label_;  // "matmul q+k+v", for profiles
   Format input_;
   int64_t n_ = 0, k_ = 0;
 };

@@ -21,7 +21,7 @@ std::vector<std::string> names_in_order(const Checkpoint& checkpoint) {
     seen.insert(name);
   });
   std::set<std::string> others;  // biases that a network may have; sorted, for containers differ in their order
-  for (const CheckpointTensor& t : checkpoint.tensors()) {
+  for (const CheckpointTensor& t : checkpoint.list()) {
     if (seen.count(t.name) == 0) others.insert(t.name);
   }
   names.insert(names.end(), others.begin(), others.end());

@@ -244,6 +244,7 @@ class Writer {
       for (const ShardEntry& entry : shard.entries) {
         if (entry.tensor == i) write_plane(file, entry, made);
       }
+      checkpoint_.release(t.name);
     }
     report();
     file.commit();

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "apps/bench_table.h"
@@ -113,7 +114,8 @@ TEST_F(BenchProgram, SameRowsInEveryFormat) {
   };
   const std::vector<std::string> md = split(in("md"), '\n'), csv = split(in("csv"), '\n'),
                                  jsonl = split(in("jsonl"), '\n');
-  ASSERT_EQ(md.size(), 2u + 2 + 1);
+  ASSERT_EQ(md.size(), 2u + 2 + 1 + 1 + 1);
+  EXPECT_THAT(md[5], HasSubstr("resident at most"));
   for (size_t i = 0; i < 4; ++i) EXPECT_EQ(std::count(md[i].begin(), md[i].end(), '|'), 13) << md[i];
   EXPECT_THAT(md[2], HasSubstr("pp8 |"));
   EXPECT_THAT(md[3], HasSubstr("tg2 |"));
@@ -137,6 +139,64 @@ TEST_F(BenchProgram, SeveralSequences) {
   EXPECT_EQ(rows[8]["test"], "pp5+tg2 @ d70");
 }
 
+TEST_F(BenchProgram, ProfileAddsUp) {
+  const Json rows = Json::parse(
+      bench({"-p", "64", "-n", "5", "-d", "64", "-b", "32", "-r", "1", "--scheme", "w8a8", "--profile", "--json"}).out);
+  ASSERT_EQ(rows.size(), 2u);
+  for (const Json& row : rows) {
+    const Json& profile = row["profile"];
+    const int64_t rows_of_x = row["n_prompt"] > 0 ? 32 : 1;
+    EXPECT_EQ(profile["steps"], row["n_prompt"] > 0 ? 2 : 5);
+    EXPECT_GT(profile["bandwidth_gb_per_s"].get<double>(), 0.0);
+    double ms = 0.0, share = 0.0;
+    std::map<std::string, Json> ops;
+    for (const Json& op : profile["ops"]) {
+      ops[op["op"]] = op;
+      ms += op["ms"].get<double>();
+      share += op["time_share"].get<double>();
+      EXPECT_GE(op["ms"].get<double>(), 0.0) << op;
+    }
+    // Each of the terms is rounded a few times, and so is each sum.
+    const double rounding = 8.0 * double(ops.size()) * std::numeric_limits<double>::epsilon();
+    EXPECT_NEAR(ms, profile["step_ms"].get<double>(), rounding * ms);
+    EXPECT_NEAR(share, 1.0, rounding);
+    EXPECT_EQ(profile["all"]["time_share"], 1.0);
+    // The tiny model: 2 layers, D 64, F 96, 4 query and 2 kv heads of 16.
+    EXPECT_EQ(ops["matmul q+k+v"]["calls"], 2.0);
+    EXPECT_EQ(ops["matmul q+k+v"]["operations"], double(2 * rows_of_x * 2 * 64 * (64 + 2 * 32)));
+    EXPECT_EQ(ops["matmul down"]["operations"], double(2 * rows_of_x * 2 * 64 * 96));
+    EXPECT_EQ(ops["attention"]["calls"], 2.0);
+    EXPECT_GT(ops["matmul gate+up"]["bytes"].get<double>(), double(2 * 2 * 96 * 64));  // int8 and scales
+    for (const char* op : {"rmsnorm", "rope", "cache append", "glu", "convert", "other"})
+      EXPECT_TRUE(ops.count(op)) << op;
+  }
+  EXPECT_EQ(rows[1]["profile"]["ops"].back()["op"], "other");
+  const std::string md = bench({"-p", "0", "-n", "3", "-r", "1", "--profile"}).out;
+  EXPECT_THAT(md, HasSubstr("| matmul gate+up"));
+  EXPECT_THAT(md, HasSubstr("One step of tg3, own kvf16"));
+  EXPECT_THAT(md, HasSubstr("| sample"));
+  const ProgramResult csv = bench({"--profile", "-o", "csv"});
+  EXPECT_EQ(csv.code, 2);
+  EXPECT_THAT(csv.err, HasSubstr("-o md, json or jsonl"));
+}
+
+TEST(MachineReport, SaysWhatTheMachineCanDo) {
+  const ProgramResult text = run_program({"inspect", "--machine", "-t", "1"});
+  EXPECT_EQ(text.code, 0) << text.err;
+  for (const char* part : {"cores", "caches", "read bandwidth", "GB/s, 1 thread", "gpu", "instruction set", "build"})
+    EXPECT_THAT(text.out, HasSubstr(part));
+  const Json json =
+      Json::parse(run_program({"inspect", "--machine", "-t", "2", "--json"}, "", {{"QUIRE_ISA", "baseline"}}).out);
+  EXPECT_EQ(json["isa"], "baseline");
+  EXPECT_EQ(json["isa_available"][0], "baseline");
+  EXPECT_GE(json["cores_usable"].get<int>(), 1);
+  EXPECT_GT(json["memory_total"].get<int64_t>(), json["memory_available"].get<int64_t>());
+  ASSERT_EQ(json["read_bandwidth"].size(), 4u);
+  for (const Json& b : json["read_bandwidth"]) EXPECT_GT(b["gb_per_s"].get<double>(), 0.0);
+  EXPECT_EQ(json["read_bandwidth"][3]["threads"], 2);
+  EXPECT_TRUE(json["gpu"]["names"].is_array());
+}
+
 TEST_F(BenchProgram, SaysWhatIsWrong) {
   const auto fails = [&](std::vector<std::string> flags, int code, const char* with) {
     const ProgramResult result = bench(flags);
@@ -156,6 +216,21 @@ TEST_F(BenchProgram, SaysWhatIsWrong) {
   fails({"-pg", "512"}, 2, "512,128");
   fails({"-m", "no-such-model"}, 1, "no-such-model");
   EXPECT_EQ(bench({"-p", "64", "-n", "0", "-d", "448", "-r", "1"}).code, 0);
+}
+
+// What the kernels packed is not kept beside the file: all that is resident stays near the weights as they run.
+TEST(BenchRealModel, PeakMemoryStaysNearTheWeights) {
+  QUIRE_NEEDS_FILE(test_model());
+  for (const char* scheme : {"own", "f16", "w8a8", "w4a8"}) {
+    const ProgramResult result = run_program(
+        {"bench", "-m", test_model(), "--scheme", scheme, "-p", "512", "-n", "4", "-d", "512", "-r", "1", "--json"});
+    ASSERT_EQ(result.code, 0) << result.err;
+    const Json row = Json::parse(result.out)[0];
+    const int64_t peak = row["memory_peak"],
+                  needed = row["memory_weights"].get<int64_t>() + row["memory_cache"].get<int64_t>();
+    EXPECT_GT(peak, needed / 2);
+    EXPECT_LE(double(peak), 1.15 * double(needed) + double(64 << 20)) << scheme << ": " << row;
+  }
 }
 
 // What a sample counts: every token of the prompt beyond the whole pages of its depth, and every step of every

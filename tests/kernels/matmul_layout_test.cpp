@@ -108,6 +108,24 @@ TEST(MatmulLayout, FusedPartsArePackedAsTheyAreApart) {
   }
 }
 
+TEST(MatmulLayout, SlicesInAnyOrderArePackedAsTheWhole) {
+  std::mt19937 rng(4);
+  ThreadPool pool(2);
+  Context ctx;
+  ctx.pool = &pool;
+  for (const Case& c : cases()) {
+    const OwnedTensor whole = random_weight(rng, c.w, 150, 96);
+    const PackedWeight expected = pack_weight(ctx, {whole}, c.x, c.layout);
+    PackedWeight w = empty_weight(expected.problem, c.layout);
+    for (const auto& [row0, rows] : {std::pair(128, 22), {0, 64}, {64, 64}})
+      pack_slice(ctx, rows_of(whole, row0, rows), row0, w);
+    ASSERT_EQ(w.data.size(), expected.data.size());
+    EXPECT_EQ(std::memcmp(w.data.data(), expected.data.data(), w.data.size()), 0)
+        << c.layout->name << " " << to_string(c.w);
+    EXPECT_THROW(pack_slice(ctx, whole, 64, w), Error);
+  }
+}
+
 TEST(MatmulLayout, CanonicalPartsAreConcatenated) {
   std::mt19937 rng(3);
   ThreadPool pool(1);
