@@ -103,8 +103,9 @@ int64_t parameters(const Checkpoint& checkpoint) {
   return values;
 }
 
+// `before`: the engine of the setup before, or null. Its weights are kept where they are the same.
 std::unique_ptr<Engine> open_for(const Setup& setup, const std::vector<BenchTest>& tests, const BenchOptions& options,
-                                 ProgressBar& bar) {
+                                 ProgressBar& bar, std::unique_ptr<Engine> before) {
   EngineOptions engine;
   engine.model = setup.model;
   engine.scheme = setup.scheme;
@@ -117,12 +118,17 @@ std::unique_ptr<Engine> open_for(const Setup& setup, const std::vector<BenchTest
   engine.log = bar.log();
   for (const BenchTest& t : tests) {
     engine.max_batch = std::max(engine.max_batch, t.sequences);
-    engine.context = std::max(engine.context, t.context(setup.batch));
+    for (const int64_t batch : options.batches) engine.context = std::max(engine.context, t.context(batch));
     engine.cache_tokens = std::max(engine.cache_tokens, t.cache_tokens(setup.batch));
   }
-  reset_peak_memory();
   try {
-    return Engine::open(std::move(engine));
+    if (!before) reset_peak_memory();
+    std::unique_ptr<Engine> opened = before ? before->open_beside(std::move(engine)) : Engine::open(std::move(engine));
+    if (before) {  // the peak is this engine's alone
+      before.reset();
+      reset_peak_memory();
+    }
+    return opened;
   } catch (const Error&) {
     if (interrupted()) throw Interrupted();
     throw;
@@ -180,8 +186,12 @@ int run_bench(const BenchOptions& options) {
   std::string below;  // the table comes row by row; what explains it, after it
   const int64_t total = int64_t(setups.size() * tests.size()) * options.repetitions;
   int64_t done = 0;
+  std::unique_ptr<Engine> engine;
+  const Setup* last = nullptr;
   for (const Setup& setup : setups) {
-    const std::unique_ptr<Engine> engine = open_for(setup, tests, options, bar);
+    if (last && (setup.model != last->model || setup.scheme != last->scheme)) engine.reset();
+    engine = open_for(setup, tests, options, bar, std::move(engine));
+    last = &setup;
     Bench bench(*engine);
     BenchRow row = row_of(setup, *engine);
     const Bandwidth bandwidth = options.profile ? bandwidth_for(row) : Bandwidth{};

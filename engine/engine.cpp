@@ -18,33 +18,42 @@ const char* to_string(Finish finish) {
   return kNames[size_t(finish)];
 }
 
+// What engines on the same weights share; only read once the weights are loaded.
+struct Engine::Model {
+  explicit Model(Checkpoint c) : checkpoint(std::move(c)), tokenizer(checkpoint.tokenizer()) {
+    if (!checkpoint.tokenizer().chat_template.empty()) chat_template.emplace(checkpoint.tokenizer().chat_template);
+  }
+  Checkpoint checkpoint;
+  Tokenizer tokenizer;
+  std::optional<ChatTemplate> chat_template;
+  Scheme scheme;
+  int64_t positions = 0;  // that rope is prepared for
+  std::optional<Decoder> decoder;
+};
+
 struct Engine::State {
-  State(EngineOptions o, Checkpoint c)
+  State(EngineOptions o, std::shared_ptr<Model> m)
       : options(std::move(o)),
-        checkpoint(std::move(c)),
-        tokenizer(checkpoint.tokenizer()),
-        scheme(choose_scheme(options.scheme, options.kv, checkpoint.stored_scheme())),
+        model(std::move(m)),
+        scheme(choose_scheme(options.scheme, options.kv, model->checkpoint.stored_scheme())),
         pool(options.threads > 0 ? options.threads : hardware_threads()) {
     ctx.pool = &pool;
     ctx.scratch = &scratch;
-    if (!checkpoint.tokenizer().chat_template.empty()) chat_template.emplace(checkpoint.tokenizer().chat_template);
   }
 
   EngineOptions options;
-  Checkpoint checkpoint;
-  Tokenizer tokenizer;
+  std::shared_ptr<Model> model;
   Scheme scheme;
   ThreadPool pool;
   Scratch scratch;
   Context ctx;
-  std::optional<ChatTemplate> chat_template;
-  std::optional<Decoder> decoder;
   std::optional<KvCache> cache;
   std::optional<Scheduler> scheduler;
   MemoryPlan plan;
   int64_t context = 0, next_id = 1;
   OwnedTensor logits;  // grown to the most rows a step has wanted
 
+  void load();
   Tensor logits_for(int64_t rows);
   void deliver(const Step::LogitsRow& row, std::span<const float> logits, Event& event);
   void finish(Sequence& s, Finish why, Event& event);
@@ -56,31 +65,61 @@ Engine::~Engine() = default;
 
 std::unique_ptr<Engine> Engine::open(EngineOptions options) {
   check(!options.model.empty(), "no model given: a .gguf file or a HuggingFace directory is needed");
+  auto model = std::make_shared<Model>(Checkpoint::open(options.model));
+  return start(std::move(options), std::move(model));
+}
+
+std::unique_ptr<Engine> Engine::open_beside(EngineOptions options) const {
+  check(options.model == state_->options.model, "engine: '{}' cannot run on the weights of '{}'", options.model,
+        state_->options.model);
+  return start(std::move(options), state_->model);
+}
+
+// The weights, once for all engines on them.
+void Engine::State::load() {
+  const Scheme& loaded = model->scheme;
+  // What is free does not count weights that are there already.
+  if (model->decoder && options.memory_limit == 0 && plan.limit > 0) plan.limit += model->decoder->weight_bytes();
+  // Rope tables for what can fit at all: a file may announce any context.
+  const int64_t most = plan.limit > 0 ? plan.limit / plan.bytes_per_token + 1 : context;
+  const int64_t positions = std::min(context, most);
+  if (model->decoder) {
+    check(scheme.native == loaded.native && scheme.native_activation == loaded.native_activation &&
+              scheme.weight == loaded.weight && scheme.activation == loaded.activation &&
+              scheme.embedding == loaded.embedding,
+          "engine: scheme '{}' cannot run on weights that were loaded for '{}'", scheme.name, loaded.name);
+    check(positions <= model->positions, "engine: a context of {} was asked for; the weights were loaded for {}",
+          positions, model->positions);
+    return;
+  }
+  const std::optional<Scheme>& stored = model->checkpoint.stored_scheme();
+  const bool as_stored = stored && stored->weight == scheme.weight && stored->embedding == scheme.embedding;
+  if (!as_stored && !scheme.native && info(scheme.weight.codec).linear && scheme.weight.codec != id<F32> &&
+      options.log) {
+    options.log(fmt::format("quantizing at load by round-to-nearest: weights {}, embedding and head {}",
+                            to_string(scheme.weight), to_string(scheme.embedding)));
+  }
+  model->scheme = scheme;
+  model->positions = positions;
+  model->decoder.emplace(Decoder::load(ctx, model->checkpoint, scheme, positions, options.progress));
+}
+
+std::unique_ptr<Engine> Engine::start(EngineOptions options, std::shared_ptr<Model> model) {
   check(options.max_batch >= 1 && options.chunk >= 1 && options.context >= 0 && options.threads >= 0 &&
             options.threads <= 1024,
         "engine: max_batch {}, chunk {}, context {} or threads {} is out of range", options.max_batch, options.chunk,
         options.context, options.threads);
   std::unique_ptr<Engine> engine(new Engine);
-  Checkpoint checkpoint = Checkpoint::open(options.model);
-  engine->state_ = std::make_unique<State>(std::move(options), std::move(checkpoint));
+  engine->state_ = std::make_unique<State>(std::move(options), std::move(model));
   State& s = *engine->state_;
   s.plan.before = process_memory().resident;
-  const ModelConfig& c = s.checkpoint.config();
+  const ModelConfig& c = s.model->checkpoint.config();
   check(s.options.context <= c.context, "a context of {} was asked for; {} was made for at most {}", s.options.context,
         c.name, c.context);
-  const std::optional<Scheme>& stored = s.checkpoint.stored_scheme();
-  const bool as_stored = stored && stored->weight == s.scheme.weight && stored->embedding == s.scheme.embedding;
-  if (!as_stored && !s.scheme.native && info(s.scheme.weight.codec).linear && s.scheme.weight.codec != id<F32> &&
-      s.options.log) {
-    s.options.log(fmt::format("quantizing at load by round-to-nearest: weights {}, embedding and head {}",
-                              to_string(s.scheme.weight), to_string(s.scheme.embedding)));
-  }
   const KvCacheConfig cache = plan_cache(s.options, c, s.scheme, s.plan);
   s.context = cache.max_tokens;
-  // Rope tables for what can fit at all: a file may announce any context.
-  const int64_t most = s.plan.limit > 0 ? s.plan.limit / s.plan.bytes_per_token + 1 : s.context;
-  s.decoder.emplace(Decoder::load(s.ctx, s.checkpoint, s.scheme, std::min(s.context, most), s.options.progress));
-  finish_plan(s.decoder->weight_bytes(), s.plan);
+  s.load();
+  finish_plan(s.model->decoder->weight_bytes(), s.plan);
   s.cache.emplace(fit_cache(s.options, cache, s.plan));
   s.context = s.cache->config().max_tokens;
   s.scheduler.emplace(*s.cache, s.options.chunk);
@@ -134,7 +173,7 @@ void Engine::profile(Profile* profile) { state_->ctx.profile = profile; }
 bool Engine::busy() const { return !state_->scheduler->idle(); }
 
 Tensor Engine::State::logits_for(int64_t rows) {
-  const int64_t vocab = checkpoint.config().vocab;
+  const int64_t vocab = model->checkpoint.config().vocab;
   if (logits.tensor.rows < rows) logits = make_tensor({id<F32>, 0}, rows, vocab);
   return rows_of(logits, 0, rows);
 }
@@ -154,9 +193,9 @@ void Engine::State::finish(Sequence& s, Finish why, Event& event) {
 // Whether this token ends the sequence; text that became certain is added to the event.
 std::optional<Finish> Engine::State::finished_by(Sequence& s, int32_t token, Event& event) {
   const bool forced = s.generated() <= int64_t(s.request.forced.size());
-  if (!forced && !s.request.ignore_eos && tokenizer.is_eos(token)) return Finish::stop;
+  if (!forced && !s.request.ignore_eos && model->tokenizer.is_eos(token)) return Finish::stop;
   // An embedding may have more rows than the tokenizer has tokens; those have no text.
-  if (token < tokenizer.vocab_size()) event.text += s.stream.push(tokenizer.bytes(token));
+  if (token < model->tokenizer.vocab_size()) event.text += s.stream.push(model->tokenizer.bytes(token));
   if (s.stream.stopped()) return Finish::stop;
   const int64_t room = std::min(context, cache->pages().count() * kPageTokens);
   const int64_t most = s.request.max_tokens >= 0 ? s.request.max_tokens : room;
@@ -218,7 +257,7 @@ std::vector<Event> Engine::step() {
   };
   try {
     const Tensor logits = s.logits_for(int64_t(step.logits.size()));
-    s.decoder->forward(s.ctx, step.batch, *s.cache, logits);
+    s.model->decoder->forward(s.ctx, step.batch, *s.cache, logits);
     for (size_t i = 0; i < step.logits.size(); ++i) {
       Sequence& sequence = *step.logits[i].sequence;
       if (event_of(sequence).finish != Finish::none) continue;
@@ -240,7 +279,7 @@ std::vector<Event> Engine::step() {
 }
 
 std::string Engine::chat_prompt(const std::vector<Message>& messages, bool add_generation_prompt) const {
-  const State& s = *state_;
+  const Model& s = *state_->model;
   check(s.chat_template.has_value(), "{} has no chat template: use generate with a plain prompt", config().name);
   const TokenizerData& t = s.tokenizer.data();
   const auto spelled = [&](int32_t id) { return id >= 0 ? t.tokens[size_t(id)] : std::string(); };
@@ -248,10 +287,10 @@ std::string Engine::chat_prompt(const std::vector<Message>& messages, bool add_g
                                  add_generation_prompt);
 }
 
-const Tokenizer& Engine::tokenizer() const { return state_->tokenizer; }
-const ModelConfig& Engine::config() const { return state_->checkpoint.config(); }
+const Tokenizer& Engine::tokenizer() const { return state_->model->tokenizer; }
+const ModelConfig& Engine::config() const { return state_->model->checkpoint.config(); }
 const Scheme& Engine::scheme() const { return state_->scheme; }
-const Checkpoint& Engine::checkpoint() const { return state_->checkpoint; }
+const Checkpoint& Engine::checkpoint() const { return state_->model->checkpoint; }
 MemoryPlan Engine::memory() const { return state_->plan; }
 int64_t Engine::context() const { return state_->context; }
 int Engine::threads() const { return state_->pool.threads(); }
@@ -259,6 +298,6 @@ int64_t Engine::cached_tokens() const {
   const Pages& pages = state_->cache->pages();
   return (pages.count() - pages.available() + pages.kept()) * kPageTokens;
 }
-std::vector<std::string> Engine::description() const { return state_->decoder->description(); }
+std::vector<std::string> Engine::description() const { return state_->model->decoder->description(); }
 
 }  // namespace quire

@@ -111,6 +111,10 @@ struct MemoryPlan {
 class Engine {
  public:
   static std::unique_ptr<Engine> open(EngineOptions options);
+  // Another engine on the weights of this one, which stay loaded once: threads, cache, batch and chunk are its own.
+  // Error if it asks for another model, other weights or activations, or a longer context. Either may be destroyed
+  // first.
+  std::unique_ptr<Engine> open_beside(EngineOptions options) const;
   ~Engine();
 
   // Error if the prompt is empty, has an id outside the vocabulary or does not fit the context or the cache (with the
@@ -137,7 +141,9 @@ class Engine {
 
  private:
   Engine();
+  struct Model;
   struct State;
+  static std::unique_ptr<Engine> start(EngineOptions options, std::shared_ptr<Model> model);
   std::unique_ptr<State> state_;
 };
 

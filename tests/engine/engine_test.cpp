@@ -103,6 +103,42 @@ TEST_F(EngineTest, WhatARequestGetsDoesNotDependOnTheOthers) {
   }
 }
 
+TEST_F(EngineTest, EnginesOnTheSameWeightsGiveWhatSeparateOnesGive) {
+  EngineOptions options;
+  options.scheme = "w8a8";
+  auto first = open(options);
+  std::map<std::string, Outcome> beside;
+  for (const char* kv : {"kv8", "kv4"}) {
+    EngineOptions other = options;
+    other.model = path_;
+    other.kv = kv;
+    other.threads = 1;
+    other.chunk = 24;
+    const auto second = first->open_beside(other);
+    if (std::string(kv) == "kv4") first.reset();  // either may go first
+    EXPECT_EQ(second->threads(), 1);
+    EXPECT_GT(second->memory().cache_tokens, 0);
+    second->submit(request(70, 3, 30));
+    const Outcome got = run(*second).begin()->second;
+    const Outcome expected = alone(other, request(70, 3, 30));
+    EXPECT_EQ(got.tokens, expected.tokens) << kv;
+    EXPECT_EQ(got.usage.cached_tokens, 0);
+    if (!first) continue;
+    EngineOptions wrong = other;
+    wrong.scheme = "w4a8";
+    expect_error([&] { first->open_beside(wrong); }, {"'w4a8kv8' cannot run on weights that were loaded for 'w8a8'"});
+    wrong = other;
+    wrong.model = dir_.file("another.gguf");
+    expect_error([&] { first->open_beside(wrong); }, {"another.gguf", "tiny.gguf"});
+  }
+  options.context = 64;
+  const auto small = open(options);
+  EngineOptions longer = options;
+  longer.model = path_;
+  longer.context = 65;
+  expect_error([&] { small->open_beside(longer); }, {"65", "64"});
+}
+
 TEST_F(EngineTest, ASmallCachePreemptsAndLosesNothing) {
   EngineOptions options;
   options.scheme = "w8a8kv4";
