@@ -1,8 +1,8 @@
 #include "kernels/attention.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
-#include <vector>
 
 #include "kernels/cpu/attention_simd.h"
 
@@ -10,229 +10,267 @@ namespace quire {
 
 namespace {
 
+using cpu::AttentionRows;
+
 constexpr int64_t kP = kPageTokens;
-constexpr int64_t kTileTokens = 16, kMaxRows = kTileTokens * kMaxQueryGroup;
+constexpr int64_t kTileRows = 192;     // share what is unpacked from a page; their scores of a span fit a core's cache
+constexpr int64_t kJobsPerThread = 4;  // enough for threads to end at about the same time
 
 // The rows that share loads: `tokens` consecutive tokens of one page, times the query heads of one kv head.
 struct Tile {
   const BatchSequence* sequence;
   int64_t sequence_index, kv_head, token0, tokens;  // token0: offset in the sequence's rows of this batch
+  float* parts;                                     // of a tile cut into spans: the result of each, for the join
+  int64_t position() const { return sequence->position + token0; }
+  int64_t spans() const { return (position() + tokens + kSpanTokens - 1) / kSpanTokens; }
 };
 
-// What a tile works in; kept per thread and grown to the largest seen.
+struct Job {
+  const Tile* tile;
+  int64_t first_span, spans;
+};
+
+// Hands out pieces of one block; without a block it only counts.
+struct Carver {
+  std::byte* block = nullptr;
+  int64_t used = 0;
+  template <class T>
+  T* take(int64_t count) {
+    T* p = block ? reinterpret_cast<T*>(block + used) : nullptr;
+    used += (count * int64_t(sizeof(T)) + 63) / 64 * 64;
+    return p;
+  }
+};
+
+int64_t row_floats(int64_t rows, int64_t channels) { return rows * (channels + 2); }
+AttentionRows rows_at(float* p, int64_t rows) { return {p, p + rows, p + 2 * rows}; }
+
+// What a thread works in.
 struct Work {
-  std::vector<float> q, folded, qsum, codes, scores, part, weights, acc, offsets, total;
-  static float* sized(std::vector<float>& v, int64_t n) {
-    if (int64_t(v.size()) < n) v.resize(size_t(n));
-    return v.data();
+  float *q, *qsum, *folded, *scores, *part, *panels, *offsets, *joined, *span;
+
+  Work(Carver& carver, int64_t rows, const KvLayout& layout) {
+    const int64_t channels = layout.head_dim;
+    q = carver.take<float>(rows * channels);
+    qsum = carver.take<float>(rows * k_groups(layout));
+    folded = carver.take<float>(rows * channels);
+    scores = carver.take<float>(rows * kSpanTokens);
+    part = carver.take<float>(rows * kP);
+    panels = carver.take<float>(channels * kP);
+    offsets = carver.take<float>(rows * v_groups(layout) * 16);
+    joined = carver.take<float>(row_floats(rows, channels));
+    span = carver.take<float>(row_floats(rows, channels));
   }
+  static int64_t groups(const KvFormat& format, int64_t channels) {
+    return format.group > 1 ? channels / format.group : 1;
+  }
+  static int64_t k_groups(const KvLayout& layout) { return groups(layout.k_format, layout.head_dim); }
+  static int64_t v_groups(const KvLayout& layout) { return groups(layout.v_format, layout.head_dim); }
 };
 
-int64_t whole_lanes(int64_t n) { return (n + 15) / 16 * 16; }
-
-struct TileRun {
+struct Attention {
   const cpu::AttentionSimd& simd;
+  const Tensor& q;
   const KvView& kv;
-  const Tile& tile;
-  Work& w;
-  int64_t group, rows, channels;  // rows = tokens * group, ordered (token, head of the group)
-  int64_t position0, length;      // row r sees keys 0 .. position0 + r / group; length: keys the last token sees
-  int64_t stride;                 // of a row of scores
-  int64_t v_groups;               // of the layout; an open page has one, without offsets
+  const Tensor& out;
+  int64_t group, channels;
 
-  int64_t pages() const { return (length + kP - 1) / kP; }
-  int64_t tokens_in(int64_t page) const { return std::min(kP, length - page * kP); }
-
-  bool open(int64_t page) const { return kv.layout.sealed() && page == position0 / kP; }
-  Tensor keys(int64_t page) const {
-    if (open(page))
-      return kv_keys(kv.open_block(tile.sequence_index, *tile.sequence, page, tile.kv_head), kv.open_layout,
-                     &kv.k_scale);
-    return kv_keys(kv.block(tile.sequence->slot, page, tile.kv_head), kv.layout, &kv.k_scale);
+  Tensor part(const Tile& tile, int64_t page, bool keys) const {
+    const bool open = kv.layout.sealed() && page == tile.position() / kP;
+    std::byte* block = open ? kv.open_block(tile.sequence_index, *tile.sequence, page, tile.kv_head)
+                            : kv.block(tile.sequence->slot, page, tile.kv_head);
+    const KvLayout& layout = open ? kv.open_layout : kv.layout;
+    return keys ? kv_keys(block, layout, &kv.k_scale) : kv_values(block, layout, &kv.v_scale);
   }
-  Tensor values(int64_t page) const {
-    if (open(page))
-      return kv_values(kv.open_block(tile.sequence_index, *tile.sequence, page, tile.kv_head), kv.open_layout,
-                       &kv.v_scale);
-    return kv_values(kv.block(tile.sequence->slot, page, tile.kv_head), kv.layout, &kv.v_scale);
-  }
-
-  void take_queries(const Tensor& q);
-  void score_page(int64_t page);
-  void channel_scores(const Tensor& k, int64_t page, int64_t n);
-  void token_scores(const Tensor& k, int64_t page, int64_t n);
-  void add_values(int64_t page);
-  void give(const Tensor& out);
+  void take_queries(const Tile& tile, const Work& work) const;
+  void run_span(const Tile& tile, int64_t span, const Work& work, const AttentionRows& result) const;
+  void give(const Tile& tile, const AttentionRows& rows) const;
+  void run(const Job& job, const Work& work) const;
+  void join_parts(const Tile& tile) const;
 };
 
-void TileRun::take_queries(const Tensor& q) {
+void Attention::take_queries(const Tile& tile, const Work& work) const {
   const float softmax_scale = 1.0f / std::sqrt(float(channels));
-  const int64_t row0 = tile.sequence->first + tile.token0, column0 = tile.kv_head * group * channels;
-  float* scaled = Work::sized(w.q, rows * channels);
-  for (int64_t r = 0; r < rows; ++r) {
-    const float* in = q.data.row<const float>(row0 + r / group) + column0 + r % group * channels;
-    for (int64_t c = 0; c < channels; ++c) scaled[r * channels + c] = in[c] * softmax_scale;
+  const int64_t row0 = tile.sequence->first + tile.token0, width = group * channels;
+  for (int64_t t = 0; t < tile.tokens; ++t) {
+    const float* in = q.data.row<const float>(row0 + t) + tile.kv_head * width;
+    for (int64_t c = 0; c < width; ++c) work.q[t * width + c] = in[c] * softmax_scale;
+  }
+  if (kv.layout.k_format.group != 1 && kv.layout.k_format.codec != id<F16>) {
+    simd.query_sums(work.q, tile.tokens * group, channels, Work::k_groups(kv.layout), work.qsum);
   }
 }
 
-void TileRun::score_page(int64_t page) {
-  const Tensor k = keys(page);
-  const int64_t n = tokens_in(page);
-  simd.key_panels(k, n, Work::sized(w.codes, channels * kP));
-  if (k.group == 1) {
-    channel_scores(k, page, n);
-  } else {
-    token_scores(k, page, n);
+void Attention::run_span(const Tile& tile, int64_t span, const Work& work, const AttentionRows& result) const {
+  constexpr int64_t kPages = kSpanTokens / kP;
+  const int64_t first = span * kSpanTokens, sees = tile.position() + 1 - first;
+  const int64_t tokens = std::min(kSpanTokens, sees + tile.tokens - 1);
+  Tensor keys[kPages], values[kPages];
+  for (int64_t i = 0; i * kP < tokens; ++i) {
+    keys[i] = part(tile, first / kP + i, true);
+    values[i] = part(tile, first / kP + i, false);
   }
+  simd.span({.keys = keys,
+             .values = values,
+             .tokens = tokens,
+             .first_sees = sees,
+             .rows = tile.tokens * group,
+             .group = group,
+             .channels = channels,
+             .k_groups = Work::k_groups(kv.layout),
+             .v_groups = Work::v_groups(kv.layout),
+             .q = work.q,
+             .qsum = work.qsum,
+             .folded = work.folded,
+             .scores = work.scores,
+             .part = work.part,
+             .panels = work.panels,
+             .offsets = work.offsets,
+             .result = result});
 }
 
-// A channel's scale folds into q once for all the tokens it spans.
-void TileRun::channel_scores(const Tensor& k, int64_t page, int64_t n) {
-  const CodecInfo& codec = info(k.codec);
-  float* folded = Work::sized(w.folded, rows * channels);
-  float scale[kMaxHeadDim], offset[kMaxHeadDim], bias[kMaxRows];
-  for (int64_t first = 0; first < n; first += k.scale.rows) {
-    for (int64_t c = 0; c < channels; ++c) {
-      const AffineParams a = codec.affine(k, first, c);
-      scale[c] = a.scale;
-      offset[c] = a.offset;
-    }
-    for (int64_t r = 0; r < rows; ++r) {
-      bias[r] = simd.fold(w.q.data() + r * channels, scale, offset, channels, folded + r * channels);
-    }
-    const int64_t width = whole_lanes(std::min<int64_t>(k.scale.rows, n - first));
-    float* s = w.scores.data() + page * kP + first;
-    simd.float_block({.x = folded,
-                      .ldx = channels,
-                      .m = rows,
-                      .k = channels,
-                      .w = w.codes.data() + first * channels,
-                      .panel_stride = channels * 16,
-                      .panels = width / 16,
-                      .part = s,
-                      .ld_part = stride,
-                      .first = true});
-    for (int64_t r = 0; r < rows; ++r) {
-      for (int64_t i = 0; i < width; ++i) s[r * stride + i] += bias[r];
-    }
-  }
-}
-
-void TileRun::token_scores(const Tensor& k, int64_t page, int64_t n) {
-  const CodecInfo& codec = info(k.codec);
-  float* part = Work::sized(w.part, rows * kP);
-  float* s = w.scores.data() + page * kP;
-  const int64_t width = whole_lanes(n);
-  for (int64_t g = 0; g < k.groups(); ++g) {
-    const int64_t c0 = k.group_begin(g), c1 = k.group_end(g);
-    float scale[kP] = {}, offset[kP] = {};
-    for (int64_t i = 0; i < n; ++i) {
-      const AffineParams a = codec.affine(k, i, g);
-      scale[i] = a.scale;
-      offset[i] = a.offset;
-    }
-    simd.float_block({.x = w.q.data() + c0,
-                      .ldx = channels,
-                      .m = rows,
-                      .k = c1 - c0,
-                      .w = w.codes.data() + c0 * 16,
-                      .panel_stride = channels * 16,
-                      .panels = width / 16,
-                      .part = part,
-                      .ld_part = kP,
-                      .first = true});
-    for (int64_t r = 0; r < rows; ++r) {
-      float lane[16] = {};
-      for (int64_t c = c0; c < c1; ++c) lane[(c - c0) % 16] += w.q[size_t(r * channels + c)];
-      simd.token_scores(part + r * kP, scale, offset, cpu::lane_sum(lane), width, g > 0, s + r * stride);
+void Attention::give(const Tile& tile, const AttentionRows& rows) const {
+  const int64_t row0 = tile.sequence->first + tile.token0, width = group * channels;
+  for (int64_t t = 0; t < tile.tokens; ++t) {
+    float* to = out.data.row<float>(row0 + t) + tile.kv_head * width;
+    for (int64_t h = 0; h < group; ++h) {
+      const int64_t r = t * group + h;
+      for (int64_t c = 0; c < channels; ++c) to[h * channels + c] = rows.out[r * channels + c] / rows.total[r];
     }
   }
 }
 
-void TileRun::add_values(int64_t page) {
-  const Tensor v = values(page);
-  const CodecInfo& codec = info(v.codec);
-  const int64_t n = tokens_in(page);
-  float* codes = Work::sized(w.codes, channels * kP);
-  simd.value_panels(v, n, codes);
-  float* weights = Work::sized(w.weights, rows * kP);
-  for (int64_t g = 0; g < v.groups(); ++g) {
-    const int64_t c0 = v.group_begin(g), c1 = v.group_end(g);
-    float scale[kP] = {}, offset[kP] = {};
-    for (int64_t i = 0; i < n; ++i) {
-      const AffineParams a = codec.affine(v, i, g);
-      scale[i] = a.scale;
-      offset[i] = a.offset;
+void Attention::run(const Job& job, const Work& work) const {
+  const Tile& tile = *job.tile;
+  const int64_t rows = tile.tokens * group;
+  take_queries(tile, work);
+  if (tile.parts) {
+    for (int64_t s = job.first_span; s < job.first_span + job.spans; ++s) {
+      run_span(tile, s, work, rows_at(tile.parts + s * row_floats(rows, channels), rows));
     }
-    for (int64_t r = 0; r < rows; ++r) {
-      simd.weigh(w.scores.data() + r * stride + page * kP, scale, offset, n, weights + r * kP,
-                 w.offsets.data() + (r * v_groups + g) * 16);
-    }
-    simd.float_block({.x = weights,
-                      .ldx = kP,
-                      .m = rows,
-                      .k = n,
-                      .w = codes + c0 * kP,
-                      .panel_stride = kP * 16,
-                      .panels = (c1 - c0) / 16,
-                      .part = w.acc.data() + c0,
-                      .ld_part = channels,
-                      .first = false});
+    return;
   }
+  const AttentionRows joined = rows_at(work.joined, rows), next = rows_at(work.span, rows);
+  run_span(tile, 0, work, joined);
+  for (int64_t s = 1; s < job.spans; ++s) {
+    run_span(tile, s, work, next);
+    simd.join(joined, next, rows, channels);
+  }
+  give(tile, joined);
 }
 
-void TileRun::give(const Tensor& out) {
-  const int64_t row0 = tile.sequence->first + tile.token0, column0 = tile.kv_head * group * channels;
-  for (int64_t r = 0; r < rows; ++r) {
-    float* to = out.data.row<float>(row0 + r / group) + column0 + r % group * channels;
-    for (int64_t g = 0; g < v_groups; ++g) {
-      const float offset = cpu::lane_sum(w.offsets.data() + (r * v_groups + g) * 16), total = w.total[size_t(r)];
-      const int64_t begin = g * (channels / v_groups), end = begin + channels / v_groups;
-      for (int64_t c = begin; c < end; ++c) to[c] = (w.acc[size_t(r * channels + c)] + offset) / total;
-    }
+void Attention::join_parts(const Tile& tile) const {
+  const int64_t rows = tile.tokens * group;
+  const AttentionRows joined = rows_at(tile.parts, rows);
+  for (int64_t s = 1; s < tile.spans(); ++s) {
+    simd.join(joined, rows_at(tile.parts + s * row_floats(rows, channels), rows), rows, channels);
   }
+  give(tile, joined);
 }
 
-void run_tile(const Context& ctx, const Tensor& q, const KvView& kv, const Tile& tile, int64_t group,
-              const Tensor& out) {
-  thread_local Work work;
-  const int64_t channels = kv.layout.head_dim, rows = tile.tokens * group;
-  const int64_t position0 = tile.sequence->position + tile.token0, length = position0 + tile.tokens;
-  const int64_t v_groups = kv.layout.v_format.group > 0 ? channels / kv.layout.v_format.group : 1;
-  const cpu::AttentionSimd& simd = ctx.isa == Isa::avx512 ? cpu::kAttentionAvx512
-                                   : ctx.isa == Isa::avx2 ? cpu::kAttentionAvx2
-                                                          : cpu::kAttentionBaseline;
-  TileRun run{simd, kv, tile, work, group, rows, channels, position0, length, (length + kP - 1) / kP * kP, v_groups};
-  run.take_queries(q);
-  float* scores = Work::sized(work.scores, rows * run.stride);
-  float* total = Work::sized(work.total, rows);
-  for (int64_t page = 0; page < run.pages(); ++page) run.score_page(page);
-  for (int64_t r = 0; r < rows; ++r) {
-    total[r] = simd.softmax(scores + r * run.stride, position0 + r / group + 1, whole_lanes(length));
-  }
-  std::fill_n(Work::sized(work.acc, rows * channels), rows * channels, 0.0f);
-  std::fill_n(Work::sized(work.offsets, rows * v_groups * 16), rows * v_groups * 16, 0.0f);
-  for (int64_t page = 0; page < run.pages(); ++page) run.add_values(page);
-  run.give(out);
-}
+// How a step is cut; nothing of it changes a result.
+struct Cut {
+  int64_t tile_tokens, tiles = 0, jobs = 0, split_tiles = 0, split_spans = 0;
+  int64_t most_rows = 0;
 
-// Tiles never cross a page: all their queries then read the same page as f16.
-std::vector<Tile> plan_tiles(const Batch& batch, int64_t kv_heads) {
-  std::vector<Tile> tiles;
-  for (size_t i = 0; i < batch.sequences.size(); ++i) {
-    const BatchSequence& s = batch.sequences[i];
-    for (int64_t t = 0; t < s.count;) {
-      const int64_t position = s.position + t;
-      const int64_t widest = position > 16384 ? 4 : kTileTokens;  // scores of a tile stay within a few MB
-      const int64_t n = std::min({widest, s.count - t, kP - position % kP});
-      for (int64_t h = 0; h < kv_heads; ++h) tiles.push_back({&s, int64_t(i), h, t, n});
-      t += n;
+  Cut(const Batch& batch, int64_t kv_heads, int64_t group, int threads) {
+    // Tiles as large as leave every thread several; a power of two, so that pages are whole tiles.
+    const int64_t wanted = batch.size() * kv_heads / (kJobsPerThread * threads);
+    tile_tokens = largest_tile(group);
+    while (tile_tokens > 8 && tile_tokens > wanted) tile_tokens /= 2;
+    each_tile(batch, kv_heads, [&](const Tile& t) {
+      ++tiles;
+      most_rows = std::max(most_rows, t.tokens * group);
+    });
+    const bool few = tiles < kJobsPerThread * threads;
+    each_tile(batch, kv_heads, [&](const Tile& t) {
+      const bool split = few && t.sequence->count == 1 && t.spans() > 1;
+      jobs += split ? t.spans() : 1;
+      split_tiles += split;
+      split_spans += split ? t.spans() : 0;
+    });
+  }
+  static int64_t largest_tile(int64_t group) {
+    int64_t n = kP;
+    while (n > 1 && n * group > kTileRows) n /= 2;
+    return n;
+  }
+  bool split(const Tile& t) const { return split_tiles > 0 && t.sequence->count == 1 && t.spans() > 1; }
+
+  // Heads outside, so that the pages of one stay in a core's cache. Tiles never cross a page: all their queries then
+  // read the same page as f16.
+  template <class Fn>
+  void each_tile(const Batch& batch, int64_t kv_heads, Fn&& fn) const {
+    for (size_t i = 0; i < batch.sequences.size(); ++i) {
+      const BatchSequence& s = batch.sequences[i];
+      for (int64_t h = 0; h < kv_heads; ++h) {
+        for (int64_t t = 0; t < s.count;) {
+          const int64_t n = std::min({tile_tokens, s.count - t, kP - (s.position + t) % kP});
+          fn(Tile{&s, int64_t(i), h, t, n, nullptr});
+          t += n;
+        }
+      }
     }
   }
-  return tiles;
+};
+
+void run_cut(const Context& ctx, const Attention& attention, const Batch& batch, const Cut& cut) {
+  const Scratch::Scope scope(*ctx.scratch);
+  const KvLayout& layout = attention.kv.layout;
+  const int64_t workers = std::min<int64_t>(ctx.pool->threads(), cut.jobs);
+  const int64_t part_floats = cut.split_spans * row_floats(attention.group, attention.channels);
+  Carver count;
+  count.take<Tile>(cut.tiles);
+  count.take<Job>(cut.jobs);
+  count.take<float>(part_floats);
+  for (int64_t i = 0; i < workers; ++i) Work(count, cut.most_rows, layout);
+  Carver carver{ctx.scratch->take_bytes(size_t(count.used))};
+  Tile* tile = carver.take<Tile>(cut.tiles);
+  Job* job = carver.take<Job>(cut.jobs);
+  Job* const jobs = job;
+  float* parts = carver.take<float>(part_floats);
+  std::byte* const works = carver.block + carver.used;
+  const int64_t work_bytes = workers > 0 ? (count.used - carver.used) / workers : 0;
+  const Tile* const tiles = tile;
+  cut.each_tile(batch, attention.kv.kv_heads, [&](const Tile& t) {
+    *tile = t;
+    if (cut.split(t)) {
+      tile->parts = parts;
+      parts += t.spans() * row_floats(attention.group, attention.channels);
+      for (int64_t s = 0; s < t.spans(); ++s) *job++ = {tile, s, 1};
+    } else {
+      *job++ = {tile, 0, t.spans()};
+    }
+    ++tile;
+  });
+  // Late tiles see the most keys: they come first.
+  std::atomic<int64_t> left{cut.jobs};
+  ctx.parallel_for(workers, 1, [&](int64_t worker, int64_t) {
+    Carver mine{works + worker * work_bytes};
+    const Work work(mine, cut.most_rows, layout);
+    for (int64_t i; (i = left.fetch_sub(1, std::memory_order_relaxed)) > 0;) attention.run(jobs[i - 1], work);
+  });
+  if (cut.split_tiles == 0) return;
+  for (int64_t i = 0; i < cut.tiles; ++i) {
+    if (tiles[i].parts) attention.join_parts(tiles[i]);
+  }
 }
 
 }  // namespace
+
+int64_t attention_scratch(const KvLayout& layout, int64_t heads, int64_t kv_heads, int64_t tokens, int64_t context,
+                          int threads) {
+  const int64_t group = heads / kv_heads, tiles = tokens * kv_heads;
+  const int64_t spans = (context + kSpanTokens - 1) / kSpanTokens;
+  const int64_t split_spans = std::min(tiles, kJobsPerThread * threads) * spans;
+  Carver count;
+  count.take<Tile>(tiles);
+  count.take<Job>(tiles + split_spans);
+  count.take<float>(split_spans * row_floats(group, layout.head_dim));
+  const int64_t rows = std::max<int64_t>(1, std::min(Cut::largest_tile(group), tokens)) * group;
+  for (int i = 0; i < threads; ++i) Work(count, rows, layout);
+  return count.used;
+}
 
 void attention(const Context& ctx, const Tensor& q, const KvView& kv, const Batch& batch, int64_t heads,
                const Tensor& out) {
@@ -258,10 +296,11 @@ void attention(const Context& ctx, const Tensor& q, const KvView& kv, const Batc
     }
     return cost;
   });
-  const std::vector<Tile> tiles = plan_tiles(batch, kv.kv_heads);
-  ctx.parallel_for(int64_t(tiles.size()), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) run_tile(ctx, q, kv, tiles[size_t(i)], heads / kv.kv_heads, out);
-  });
+  const cpu::AttentionSimd& simd = ctx.isa == Isa::avx512 ? cpu::kAttentionAvx512
+                                   : ctx.isa == Isa::avx2 ? cpu::kAttentionAvx2
+                                                          : cpu::kAttentionBaseline;
+  const int64_t group = heads / kv.kv_heads;
+  run_cut(ctx, {simd, q, kv, out, group, channels}, batch, Cut(batch, kv.kv_heads, group, ctx.pool->threads()));
 }
 
 }  // namespace quire

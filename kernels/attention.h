@@ -2,14 +2,22 @@
 //
 // Codes are multiplied raw; scales are folded into q (keys per channel), the score (keys per token) or the probability
 // (values). A query reads its own page as f16 and every earlier page as codes when the layout is sealed; otherwise
-// codes throughout. One written order, so results do not depend on batch, chunking, paging or threads; for a query row
-// q (already times 1/sqrt(C)):
-//   keys per channel:  qf[c] = q[c] * scale[c];  s = (fma over c of qf[c] * code[c]) + (lane sum over c of q[c] *
-//   offset[c]) keys per token:    s = sum over groups of fma(offset, lane sum of q, scale * (fma over c of q[c] *
-//   code[c])) p = exp_f32(s - max);  total = lane sum of p out[c] = (fma over tokens of (p * scale) * code[c]  +  lane
-//   sum over tokens of p * offset) / total
-// "fma over" is one chain in order from 0. "Lane sum": lane i mod 16 takes its terms in order (fma for products), then
-// the tree l += l + 8, l + 4, l + 2, l + 1.
+// codes throughout.
+//
+// One written order, so results do not depend on batch, chunking, paging or threads. A query row q (already times
+// 1/sqrt(C)) takes its keys in spans: tokens 256 j to 256 j + 255 of the sequence, as far as it sees them. In a span:
+//   keys per channel:  qf[c] = q[c] * scale[c];  s = (fma over c of qf[c] * code[c]) + (lane sum of q[c] * offset[c])
+//   keys per token:    s = sum over groups of fma(offset, lane sum of q, scale * (fma over c of q[c] * code[c]))
+//   peak = max of s;  p = exp_f32(s - peak);  total = lane sum of p
+//   out[c] = (fma over tokens of (p * scale) * code[c]) + (lane sum over tokens of p * offset)
+// The first span is joined with the second, that with the third and so on:
+//   top = max(peak, peak');  a = exp_f32(peak - top);  b = exp_f32(peak' - top)
+//   total = total * a + total' * b;  out[c] = fma(out'[c], b, out[c] * a)
+// and in the end out[c] / total. "fma over" is one chain in order from 0. "Lane sum": lane i mod 16 takes its terms in
+// order (fma for products), then the tree l += l + 8, l + 4, l + 2, l + 1.
+//
+// Spans are there so that threads can share one long sequence, and so that the memory a tile of queries takes does not
+// grow with the sequence.
 #pragma once
 #include "kernels/context.h"
 #include "kernels/kv_view.h"
@@ -19,10 +27,15 @@ namespace quire {
 // What a tile of rows is made for; Decoder::load refuses networks beyond it.
 constexpr int64_t kMaxQueryGroup = 32;  // query heads that share a kv head
 constexpr int64_t kMaxHeadDim = 512;
+constexpr int64_t kSpanTokens = 4 * kPageTokens;
 
 // q (T, heads * C) f32, rotated; out (T, heads * C) f32. heads is a multiple of kv.kv_heads. The batch's keys and
 // values are already in the cache.
 void attention(const Context& ctx, const Tensor& q, const KvView& kv, const Batch& batch, int64_t heads,
                const Tensor& out);
+
+// The most scratch it takes for steps of up to `tokens`, over sequences of up to `context` tokens.
+int64_t attention_scratch(const KvLayout& layout, int64_t heads, int64_t kv_heads, int64_t tokens, int64_t context,
+                          int threads);
 
 }  // namespace quire

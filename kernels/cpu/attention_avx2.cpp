@@ -1,4 +1,3 @@
-#include <cmath>
 #include <cstring>
 
 #include "kernels/cpu/attention_simd.h"
@@ -11,14 +10,15 @@ namespace avx2 {
 namespace {
 #include "kernels/cpu/lanes_avx2.inl"
 // After the lanes that they are written in.
+#include "kernels/cpu/attention_lanes_avx2.inl"
+#include "kernels/cpu/attention_panels.inl"
+// After the panels.
 #include "kernels/cpu/attention_block.inl"
-#include "kernels/cpu/float_block.inl"
 }  // namespace
 }  // namespace avx2
 }  // namespace quire::cpu
 QUIRE_TARGET_END
 
 namespace quire::cpu {
-const AttentionSimd kAttentionAvx2 = {avx2::float_block,  avx2::key_panels, avx2::value_panels, avx2::fold,
-                                      avx2::token_scores, avx2::softmax,    avx2::weigh};
+const AttentionSimd kAttentionAvx2 = {avx2::span, avx2::query_sums, avx2::join};
 }

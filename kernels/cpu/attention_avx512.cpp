@@ -1,4 +1,3 @@
-#include <cmath>
 #include <cstring>
 
 #include "kernels/cpu/attention_simd.h"
@@ -11,14 +10,15 @@ namespace avx512 {
 namespace {
 #include "kernels/cpu/lanes_avx512.inl"
 // After the lanes that they are written in.
+#include "kernels/cpu/attention_lanes_avx512.inl"
+#include "kernels/cpu/attention_panels.inl"
+// After the panels.
 #include "kernels/cpu/attention_block.inl"
-#include "kernels/cpu/float_block.inl"
 }  // namespace
 }  // namespace avx512
 }  // namespace quire::cpu
 QUIRE_TARGET_END
 
 namespace quire::cpu {
-const AttentionSimd kAttentionAvx512 = {avx512::float_block,  avx512::key_panels, avx512::value_panels, avx512::fold,
-                                        avx512::token_scores, avx512::softmax,    avx512::weigh};
+const AttentionSimd kAttentionAvx512 = {avx512::span, avx512::query_sums, avx512::join};
 }

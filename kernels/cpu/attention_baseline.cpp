@@ -10,14 +10,12 @@ namespace baseline {
 namespace {
 #include "kernels/cpu/lanes_baseline.inl"
 // After the lanes that they are written in.
+#include "kernels/cpu/attention_lanes_baseline.inl"
+#include "kernels/cpu/attention_panels.inl"
+// After the panels.
 #include "kernels/cpu/attention_block.inl"
-#include "kernels/cpu/float_block.inl"
 }  // namespace
 }  // namespace baseline
-}  // namespace quire::cpu
 
-namespace quire::cpu {
-const AttentionSimd kAttentionBaseline = {baseline::float_block, baseline::key_panels,   baseline::value_panels,
-                                          baseline::fold,        baseline::token_scores, baseline::softmax,
-                                          baseline::weigh};
-}
+const AttentionSimd kAttentionBaseline = {baseline::span, baseline::query_sums, baseline::join};
+}  // namespace quire::cpu

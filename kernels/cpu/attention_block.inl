@@ -1,223 +1,269 @@
-// Attention's inner loops. Included inside a target region and a namespace, after lanes_*.inl and float_block.inl.
-// Loops over 16 lanes without intrinsics are vectorized by the compiler at the region's width.
+// One span of attention. Included inside a target region and a namespace, after the lanes and attention_panels.inl.
 
-constexpr int64_t kP = kPageTokens;
+// part(m, 16 * panels) = or += x(m, k) times w: an fma chain an element, k in order.
+struct Chains {
+  const float* x;  // (m, k)
+  int64_t ldx, m, k;
+  const float* w;  // 16 lanes of panel p for step k at w + k * step + p * panel
+  int64_t step, panel, panels;
+  float* part;
+  int64_t ld_part;
+  bool first;  // part is not read
+};
 
-// 16 rows of 16 bytes, transposed: out[column][row]. SSE2, so it is in every region.
-QUIRE_INLINE void transpose_bytes(const uint8_t* in, int64_t pitch, uint8_t* out) {
-  __m128i a[16], b[16];
+// As many panels side by side as the accumulators allow: independent chains hide the latency of an fma.
+constexpr int chain_panels(int m) { return m * 4 <= kAccumulators ? 4 : m * 2 <= kAccumulators ? 2 : 1; }
+
+template <int M, int P>
+void chain_tile(const Chains& b, int64_t m0, int64_t p0) {
+  const float* x = b.x + m0 * b.ldx;
+  const float* w = b.w + p0 * b.panel;
+  float* part = b.part + m0 * b.ld_part + p0 * 16;
+  Floats acc[M][P];
   QUIRE_UNROLL
-  for (int i = 0; i < 16; ++i) a[i] = _mm_loadu_si128((const __m128i*)(in + i * pitch));
-  // Each round interleaves rows i and i + 8: after four, row bits have become byte bits.
-  QUIRE_UNROLL
-  for (int round = 0; round < 4; ++round) {
+  for (int m = 0; m < M; ++m) {
     QUIRE_UNROLL
-    for (int i = 0; i < 8; ++i) {
-      b[2 * i] = _mm_unpacklo_epi8(a[i], a[i + 8]);
-      b[2 * i + 1] = _mm_unpackhi_epi8(a[i], a[i + 8]);
+    for (int p = 0; p < P; ++p) acc[m][p] = b.first ? zero_floats() : load(part + m * b.ld_part + p * 16);
+  }
+  const int64_t ldx = b.ldx, step = b.step, panel = b.panel;
+  for (int64_t k = 0; k < b.k; ++k, w += step, ++x) {
+    Floats wk[P];
+    QUIRE_UNROLL
+    for (int p = 0; p < P; ++p) wk[p] = load(w + p * panel);
+    QUIRE_UNROLL
+    for (int m = 0; m < M; ++m) {
+      const Floats xm = all(x[m * ldx]);
+      QUIRE_UNROLL
+      for (int p = 0; p < P; ++p) acc[m][p] = fma(xm, wk[p], acc[m][p]);
     }
-    QUIRE_UNROLL
-    for (int i = 0; i < 16; ++i) a[i] = b[i];
   }
   QUIRE_UNROLL
-  for (int i = 0; i < 16; ++i) _mm_storeu_si128((__m128i*)(out + 16 * i), a[i]);
-}
-
-// 8 rows of 8 halfs, transposed: out[column][row] with 16 halfs a column.
-QUIRE_INLINE void transpose_halfs(const uint8_t* in, int64_t pitch, uint16_t* out) {
-  __m128i a[8], b[8];
-  QUIRE_UNROLL
-  for (int i = 0; i < 8; ++i) a[i] = _mm_loadu_si128((const __m128i*)(in + i * pitch));
-  QUIRE_UNROLL
-  for (int round = 0; round < 3; ++round) {
+  for (int m = 0; m < M; ++m) {
     QUIRE_UNROLL
-    for (int i = 0; i < 4; ++i) {
-      b[2 * i] = _mm_unpacklo_epi16(a[i], a[i + 4]);
-      b[2 * i + 1] = _mm_unpackhi_epi16(a[i], a[i + 4]);
-    }
-    QUIRE_UNROLL
-    for (int i = 0; i < 8; ++i) a[i] = b[i];
+    for (int p = 0; p < P; ++p) store(part + m * b.ld_part + p * 16, acc[m][p]);
   }
-  QUIRE_UNROLL
-  for (int i = 0; i < 8; ++i) _mm_storeu_si128((__m128i*)(out + 16 * i), a[i]);
 }
 
-void key_panels_f16(const Tensor& k, int64_t n, float* out) {
-  const uint8_t* data = k.data.row<const uint8_t>(0);
-  uint16_t columns[8 * 16];
+template <int M, int P>
+void chain_columns(const Chains& b, int64_t m0, int64_t p0, int64_t panels) {
+  for (; panels >= P; panels -= P, p0 += P) chain_tile<M, P>(b, m0, p0);
+  if constexpr (P > 1) {
+    if (panels > 0) chain_columns<M, P / 2>(b, m0, p0, panels);
+  }
+}
+
+template <int M>
+void chain_tail(const Chains& b, int64_t m0) {  // the rows that are left over
+  if (b.m - m0 == M) return chain_columns<M, chain_panels(M)>(b, m0, 0, b.panels);
+  if constexpr (M > 1) chain_tail<M - 1>(b, m0);
+}
+
+void chains(const Chains& b) {
+  constexpr int kStep = chain_panels(kTileM);
+  const int64_t whole = b.m / kTileM * kTileM;
+  for (int64_t p = 0; p < b.panels && whole > 0; p += kStep) {
+    const int64_t panels = b.panels - p < kStep ? b.panels - p : kStep;
+    for (int64_t m = 0; m < whole; m += kTileM) chain_columns<kTileM, kStep>(b, m, p, panels);
+  }
+  if (whole < b.m) chain_tail<kTileM - 1>(b, whole);
+}
+
+QUIRE_INLINE int64_t whole_lanes(int64_t n) { return (n + 15) / 16 * 16; }
+
+QUIRE_INLINE bool half_pairs(Codec c) {
+  return c == id<UInt8O> || c == id<UInt4O> || c == id<UInt3O> || c == id<UInt2O>;
+}
+
+// {scale, offset} pairs that lie `stride` words apart.
+void read_pairs(const std::byte* in, int64_t stride, int64_t n, float* scale, float* offset) {
+  const uint32_t* pairs = (const uint32_t*)in;
   for (int64_t i = 0; i < n; i += 16) {
-    for (int64_t c = 0; c < k.cols; c += 8, out += 8 * 16) {
-      transpose_halfs(data + i * k.data.pitch + 2 * c, k.data.pitch, columns);
-      transpose_halfs(data + (i + 8) * k.data.pitch + 2 * c, k.data.pitch, columns + 8);
-      for (int j = 0; j < 8; ++j) store(out + 16 * j, load_f16(columns + 16 * j));
+    Ints x;
+    if (stride == 1) {
+      x = load((const int32_t*)(pairs + i));
+    } else if (stride == 2) {
+      x = every_second(pairs + 2 * i);
+    } else {
+      int32_t words[16];
+      for (int l = 0; l < 16; ++l) words[l] = int32_t(pairs[(i + l) * stride]);
+      x = load(words);
+    }
+    Floats s, o;
+    split_pairs(x, s, o);
+    store(scale + i, s);
+    store(offset + i, o);
+  }
+}
+
+// Scale and offset of group g of the first n rows, whole sixteens.
+void row_params(const Tensor& t, int64_t g, int64_t n, float* scale, float* offset) {
+  if (half_pairs(t.codec) && t.scale.rows == 1) {
+    return read_pairs(t.scale.ptr + 4 * g, t.scale.pitch / 4, n, scale, offset);
+  }
+  for (int64_t i = 0; i < whole_lanes(n); ++i) {
+    const AffineParams a = info(t.codec).affine(t, i, g);
+    scale[i] = a.scale;
+    offset[i] = a.offset;
+  }
+}
+
+// Scale and offset of every channel of the span of rows that r lies in.
+void channel_params(const Tensor& t, int64_t r, float* scale, float* offset) {
+  if (half_pairs(t.codec)) return read_pairs(t.scale.row<const std::byte>(r), 1, t.cols, scale, offset);
+  for (int64_t c = 0; c < t.cols; ++c) {
+    const AffineParams a = info(t.codec).affine(t, r, c);
+    scale[c] = a.scale;
+    offset[c] = a.offset;
+  }
+}
+
+void query_sums(const float* q, int64_t rows, int64_t channels, int64_t groups, float* qsum) {
+  const int64_t width = channels / groups;
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t g = 0; g < groups; ++g) {
+      float lane[16] = {};
+      for (int64_t c = 0; c < width; ++c) lane[c % 16] += q[r * channels + g * width + c];
+      qsum[r * groups + g] = lane_sum(load(lane));
     }
   }
 }
 
-// Unsigned fields of kBits, or e4m3 if kBits is 0. A row is whole 16-byte pieces.
-template <int kBits>
-void key_panels_bytes(const Tensor& k, int64_t n, float* out) {
-  constexpr int kFields = kBits == 0 ? 1 : 8 / kBits;
-  const uint8_t* data = k.data.row<const uint8_t>(0);
-  uint8_t columns[16 * 16];
-  for (int64_t i = 0; i < n; i += 16) {
-    for (int64_t b = 0; b < k.cols / kFields; b += 16) {
-      transpose_bytes(data + i * k.data.pitch + b, k.data.pitch, columns);
-      for (int j = 0; j < 16; ++j) {
-        const Ints v = load_u8(columns + 16 * j);
-        QUIRE_UNROLL
-        for (int f = 0; f < kFields; ++f, out += 16) {
-          if constexpr (kBits == 0) {
-            store(out, e4m3_to_floats(v));
-          } else if constexpr (kBits == 8) {
-            store(out, to_floats(v));
-          } else {
-            store(out, to_floats(bits(v, kBits * f, (1 << kBits) - 1)));
-          }
-        }
+// A channel's scale folds into q once for all the tokens it spans.
+void channel_scores(const AttentionSpan& s, const Tensor& k, int64_t n, float* scores) {
+  float scale[kMaxHeadDim], offset[kMaxHeadDim];
+  for (int64_t first = 0; first < n; first += k.scale.rows) {
+    channel_params(k, first, scale, offset);
+    const int64_t left = n - first, width = whole_lanes(left < k.scale.rows ? left : k.scale.rows);
+    for (int64_t r = 0; r < s.rows; ++r) {
+      for (int64_t c = 0; c < s.channels; c += 16) {
+        store(s.folded + r * s.channels + c, mul(load(s.q + r * s.channels + c), load(scale + c)));
+      }
+    }
+    chains({s.folded, s.channels, s.rows, s.channels, s.panels + first * s.channels, 16, s.channels * 16, width / 16,
+            scores + first, kSpanTokens, true});
+    for (int64_t r = 0; r < s.rows; ++r) {
+      Floats lanes = zero_floats();
+      for (int64_t c = 0; c < s.channels; c += 16) lanes = fma(load(s.q + r * s.channels + c), load(offset + c), lanes);
+      const Floats bias = all(lane_sum(lanes));
+      float* to = scores + first + r * kSpanTokens;
+      for (int64_t i = 0; i < width; i += 16) store(to + i, add(load(to + i), bias));
+    }
+  }
+}
+
+void token_scores(const AttentionSpan& s, const Tensor& k, int64_t n, float* scores) {
+  const int64_t width = whole_lanes(n);
+  float scale[kP], offset[kP];
+  for (int64_t g = 0; g < k.groups(); ++g) {
+    const int64_t c0 = k.group_begin(g), c1 = k.group_end(g);
+    row_params(k, g, n, scale, offset);
+    chains(
+        {s.q + c0, s.channels, s.rows, c1 - c0, s.panels + c0 * 16, 16, s.channels * 16, width / 16, s.part, kP, true});
+    for (int64_t r = 0; r < s.rows; ++r) {
+      const Floats qsum = all(s.qsum[r * s.k_groups + g]);
+      float* to = scores + r * kSpanTokens;
+      for (int64_t i = 0; i < width; i += 16) {
+        const Floats term = fma(load(offset + i), qsum, mul(load(scale + i), load(s.part + r * kP + i)));
+        store(to + i, g > 0 ? add(load(to + i), term) : term);
       }
     }
   }
 }
 
-void key_panels_any(const Tensor& k, int64_t n, float* out) {
-  const CodecInfo& codec = info(k.codec);
-  float row[512];
-  for (int64_t i = 0; i < (n + 15) / 16 * 16; ++i) {
-    if (i < n) codec.values(k, i, 0, k.cols, row);
-    float* panel = out + i / 16 * k.cols * 16 + i % 16;
-    for (int64_t c = 0; c < k.cols; ++c) panel[c * 16] = i < n ? row[c] : 0.0f;
+// math.h's exp_f32 for x <= 0, operation by operation.
+QUIRE_INLINE Floats exp_of_negative(Floats x) {
+  const Floats clamped = larger(all(-87.3f), x), magic = all(12582912.0f);
+  const Floats shifted = add(mul(clamped, all(1.44269504f)), magic), n = add(shifted, all(-12582912.0f));
+  const Floats r = add(add(clamped, mul(n, all(-0.693359375f))), mul(n, all(2.12194440e-4f)));
+  Floats p = add(mul(all(1.9875691500e-4f), r), all(1.3981999507e-3f));
+  p = add(mul(p, r), all(8.3334519073e-3f));
+  p = add(mul(p, r), all(4.1665795894e-2f));
+  p = add(mul(p, r), all(1.6666665459e-1f));
+  p = add(mul(p, r), all(5.0000001201e-1f));
+  const Floats y = add(add(mul(p, mul(r, r)), r), all(1.0f));
+  return zero_below(x, -87.3f, mul(y, power_of_two(shifted)));
+}
+
+// s[i] = exp(s[i] - peak) for i < seen, 0 from there to padded.
+void softmax(float* s, int64_t seen, int64_t padded, float& peak, float& total) {
+  for (int64_t i = seen; i < padded; ++i) s[i] = -1.0e30f;  // exp gives 0
+  Floats top = load(s), lanes = zero_floats();
+  for (int64_t i = 16; i < padded; i += 16) top = larger(load(s + i), top);
+  peak = largest(top);
+  for (int64_t i = 0; i < padded; i += 16) {
+    const Floats p = exp_of_negative(add(load(s + i), all(-peak)));
+    store(s + i, p);
+    lanes = add(lanes, p);
   }
+  total = lane_sum(lanes);
 }
 
-void key_panels(const Tensor& k, int64_t n, float* out) {
-  const bool pieces = k.order == Order::natural && k.data.rows == 1;
-  if (k.codec == id<F16> && pieces) return key_panels_f16(k, n, out);
-  if (k.codec == id<E4M3> && pieces) return key_panels_bytes<0>(k, n, out);
-  if (k.codec == id<UInt8O> && pieces) return key_panels_bytes<8>(k, n, out);
-  if (k.codec == id<UInt4O> && pieces && k.cols % 32 == 0) return key_panels_bytes<4>(k, n, out);
-  if (k.codec == id<UInt2O> && pieces && k.cols % 64 == 0) return key_panels_bytes<2>(k, n, out);
-  key_panels_any(k, n, out);
-}
-
-// One row's 16-byte piece of fields as bytes in natural order.
-template <int kBits>
-QUIRE_INLINE void spread(const uint8_t* in, uint8_t* out) {
-  const __m128i x = _mm_loadu_si128((const __m128i*)in), mask = _mm_set1_epi8(kBits == 2 ? 3 : 15);
-  __m128i* to = (__m128i*)out;
-  if constexpr (kBits == 4) {
-    const __m128i even = _mm_and_si128(x, mask), odd = _mm_and_si128(_mm_srli_epi16(x, 4), mask);
-    _mm_storeu_si128(to + 0, _mm_unpacklo_epi8(even, odd));
-    _mm_storeu_si128(to + 1, _mm_unpackhi_epi8(even, odd));
-  } else {
-    const __m128i f0 = _mm_and_si128(x, mask), f1 = _mm_and_si128(_mm_srli_epi16(x, 2), mask);
-    const __m128i f2 = _mm_and_si128(_mm_srli_epi16(x, 4), mask), f3 = _mm_and_si128(_mm_srli_epi16(x, 6), mask);
-    const __m128i lo01 = _mm_unpacklo_epi8(f0, f1), hi01 = _mm_unpackhi_epi8(f0, f1);
-    const __m128i lo23 = _mm_unpacklo_epi8(f2, f3), hi23 = _mm_unpackhi_epi8(f2, f3);
-    _mm_storeu_si128(to + 0, _mm_unpacklo_epi16(lo01, lo23));
-    _mm_storeu_si128(to + 1, _mm_unpackhi_epi16(lo01, lo23));
-    _mm_storeu_si128(to + 2, _mm_unpacklo_epi16(hi01, hi23));
-    _mm_storeu_si128(to + 3, _mm_unpackhi_epi16(hi01, hi23));
-  }
-}
-
-// Order::value_tiles of 64 channels back to natural order: pairs (g, j) of two channels become (j, g).
-QUIRE_INLINE void untile_64(uint8_t* row) {
-  __m128i x[4], a[4];
-  for (int i = 0; i < 4; ++i) x[i] = _mm_loadu_si128((const __m128i*)(row + 16 * i));
-  for (int i = 0; i < 2; ++i) {
-    const __m128i lo = _mm_unpacklo_epi16(x[2 * i], x[2 * i + 1]), hi = _mm_unpackhi_epi16(x[2 * i], x[2 * i + 1]);
-    a[2 * i] = _mm_unpacklo_epi16(lo, hi);
-    a[2 * i + 1] = _mm_unpackhi_epi16(lo, hi);
-  }
-  _mm_storeu_si128((__m128i*)row, _mm_unpacklo_epi64(a[0], a[2]));
-  _mm_storeu_si128((__m128i*)(row + 16), _mm_unpackhi_epi64(a[0], a[2]));
-  _mm_storeu_si128((__m128i*)(row + 32), _mm_unpacklo_epi64(a[1], a[3]));
-  _mm_storeu_si128((__m128i*)(row + 48), _mm_unpackhi_epi64(a[1], a[3]));
-}
-
-template <int kBits>
-void value_panels_bytes(const Tensor& v, int64_t n, float* out) {
-  uint8_t row[512];
-  const int64_t bytes = kBits == 0 ? v.cols : v.cols * kBits / 8;
-  for (int64_t i = 0; i < n; ++i, out += 16) {
-    const uint8_t* in = v.data.row<const uint8_t>(i);
-    if constexpr (kBits == 2 || kBits == 4) {
-      for (int64_t b = 0; b < bytes; b += 16) spread<kBits>(in + b, row + b * 8 / kBits);
-      if (v.order == Order::value_tiles) untile_64(row);
-      in = row;
-    }
-    for (int64_t c = 0; c < v.cols; c += 16) {
-      const Ints x = load_u8(in + c);
-      store(out + c * kP, kBits == 0 ? e4m3_to_floats(x) : to_floats(x));
-    }
-  }
-}
-
-void value_panels(const Tensor& v, int64_t n, float* out) {
-  const bool pieces = v.order == Order::natural, tiles = v.order == Order::value_tiles && v.cols == 64;
-  if (v.codec == id<E4M3> && pieces) return value_panels_bytes<0>(v, n, out);
-  if (v.codec == id<UInt8O> && pieces) return value_panels_bytes<8>(v, n, out);
-  if (v.codec == id<UInt4O> && v.cols % 32 == 0 && (pieces || tiles)) return value_panels_bytes<4>(v, n, out);
-  if (v.codec == id<UInt2O> && v.cols % 64 == 0 && (pieces || tiles)) return value_panels_bytes<2>(v, n, out);
-  if (v.codec == id<F16> && pieces) {
-    for (int64_t i = 0; i < n; ++i, out += 16) {
-      const uint16_t* in = v.data.row<const uint16_t>(i);
-      for (int64_t c = 0; c < v.cols; c += 16) store(out + c * kP, load_f16(in + c));
-    }
+void add_values(const AttentionSpan& s, const Tensor& v, int64_t n, const float* p, bool first) {
+  value_rows(v, n, s.panels);
+  if (v.codec == id<F16>) {  // scale 1, offset 0: the weights are the probabilities
+    chains({p, kSpanTokens, s.rows, n, s.panels, s.channels, 16, s.channels / 16, s.result.out, s.channels, first});
     return;
   }
-  const CodecInfo& codec = info(v.codec);
-  float row[512];
-  for (int64_t i = 0; i < n; ++i, out += 16) {
-    codec.values(v, i, 0, v.cols, row);
-    for (int64_t c = 0; c < v.cols; c += 16) store(out + c * kP, load(row + c));
+  float scale[kP], offset[kP];
+  for (int64_t g = 0; g < v.groups(); ++g) {
+    const int64_t c0 = v.group_begin(g), c1 = v.group_end(g);
+    row_params(v, g, n, scale, offset);
+    for (int64_t r = 0; r < s.rows; ++r) {
+      float* to = s.offsets + (r * s.v_groups + g) * 16;
+      Floats lanes = load(to);
+      for (int64_t i = 0; i < n; i += 16) {  // p is 0 past the tokens seen, so whole sixteens are safe
+        const Floats pi = load(p + r * kSpanTokens + i);
+        store(s.part + r * kP + i, mul(pi, load(scale + i)));
+        lanes = fma(pi, load(offset + i), lanes);
+      }
+      store(to, lanes);
+    }
+    chains(
+        {s.part, kP, s.rows, n, s.panels + c0, s.channels, 16, (c1 - c0) / 16, s.result.out + c0, s.channels, first});
   }
 }
 
-float fold(const float* q, const float* scale, const float* offset, int64_t channels, float* folded) {
-  float lane[16] = {};
-  for (int64_t c = 0; c < channels; c += 16) {
-    for (int l = 0; l < 16; ++l) {
-      folded[c + l] = q[c + l] * scale[c + l];
-      lane[l] = std::fma(q[c + l], offset[c + l], lane[l]);
+void span(const AttentionSpan& s) {
+  for (int64_t i = 0; i < s.tokens; i += kP) {
+    const Tensor& k = s.keys[i / kP];
+    const int64_t n = s.tokens - i < kP ? s.tokens - i : kP;
+    key_panels(k, n, s.panels);
+    if (k.codec == id<F16>) {  // scale 1, offset 0: the chain is the score
+      chains({s.q, s.channels, s.rows, s.channels, s.panels, 16, s.channels * 16, whole_lanes(n) / 16, s.scores + i,
+              kSpanTokens, true});
+    } else if (k.group == 1) {
+      channel_scores(s, k, n, s.scores + i);
+    } else {
+      token_scores(s, k, n, s.scores + i);
     }
   }
-  return lane_sum(lane);
-}
-
-void token_scores(const float* dot, const float* scale, const float* offset, float qsum, int64_t n, bool add,
-                  float* s) {
-  for (int64_t i = 0; i < n; ++i) {
-    const float term = std::fma(offset[i], qsum, scale[i] * dot[i]);
-    s[i] = add ? s[i] + term : term;
+  for (int64_t r = 0; r < s.rows; ++r) {
+    const int64_t seen = s.first_sees + r / s.group;
+    softmax(s.scores + r * kSpanTokens, seen < s.tokens ? seen : s.tokens, whole_lanes(s.tokens), s.result.peak[r],
+            s.result.total[r]);
   }
-}
-
-float softmax(float* s, int64_t seen, int64_t padded) {
-  for (int64_t i = seen; i < padded; ++i) s[i] = -1.0e30f;  // exp gives 0
-  float top[16], lane[16] = {};
-  for (int l = 0; l < 16; ++l) top[l] = s[l];
-  for (int64_t i = 16; i < padded; i += 16) {
-    for (int l = 0; l < 16; ++l) top[l] = s[i + l] > top[l] ? s[i + l] : top[l];
+  memset(s.offsets, 0, size_t(s.rows * s.v_groups * 16) * sizeof(float));
+  for (int64_t i = 0; i < s.tokens; i += kP) {
+    add_values(s, s.values[i / kP], s.tokens - i < kP ? s.tokens - i : kP, s.scores + i, i == 0);
   }
-  float peak = top[0];
-  for (int l = 1; l < 16; ++l) peak = top[l] > peak ? top[l] : peak;
-  for (int64_t i = 0; i < padded; i += 16) {
-    for (int l = 0; l < 16; ++l) {
-      const float p = exp_f32(s[i + l] - peak);
-      s[i + l] = p;
-      lane[l] += p;
+  const int64_t width = s.channels / s.v_groups;
+  for (int64_t r = 0; r < s.rows; ++r) {
+    for (int64_t g = 0; g < s.v_groups; ++g) {
+      const Floats offset = all(lane_sum(load(s.offsets + (r * s.v_groups + g) * 16)));
+      float* to = s.result.out + r * s.channels + g * width;
+      for (int64_t c = 0; c < width; c += 16) store(to + c, add(load(to + c), offset));
     }
   }
-  return lane_sum(lane);
 }
 
-void weigh(const float* p, const float* scale, const float* offset, int64_t n, float* weights, float* lanes) {
-  for (int64_t i = 0; i < n; i += 16) {  // p is 0 past the tokens seen, so whole sixteens are safe
-    for (int l = 0; l < 16; ++l) {
-      weights[i + l] = p[i + l] * scale[i + l];
-      lanes[l] = std::fma(p[i + l], offset[i + l], lanes[l]);
+void join(const AttentionRows& to, const AttentionRows& from, int64_t rows, int64_t channels) {
+  for (int64_t r = 0; r < rows; ++r) {
+    const float peak = from.peak[r] > to.peak[r] ? from.peak[r] : to.peak[r];
+    const float a = exp_f32(to.peak[r] - peak), b = exp_f32(from.peak[r] - peak);
+    to.total[r] = to.total[r] * a + from.total[r] * b;
+    to.peak[r] = peak;
+    for (int64_t c = r * channels; c < (r + 1) * channels; c += 16) {
+      store(to.out + c, fma(load(from.out + c), all(b), mul(load(to.out + c), all(a))));
     }
   }
 }

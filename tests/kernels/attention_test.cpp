@@ -99,30 +99,55 @@ float score(const std::vector<float>& q, const Seen& k) {
   return s;
 }
 
-// attention.h's order, for the query of one head at `position`.
-std::vector<float> written_order(const std::vector<float>& q, const History& k, const History& v, int64_t position) {
-  const size_t channels = q.size();
+// What a query knows of its keys up to some span.
+struct Row {
+  float peak = 0.0f, total = 0.0f;
+  std::vector<float> out;
+};
+
+// Tokens [first, last] of the sequence, seen from `position`.
+Row span_of(const std::vector<float>& q, const History& k, const History& v, int64_t first, int64_t last,
+            int64_t position) {
   std::vector<float> p;
-  for (int64_t i = 0; i <= position; ++i) p.push_back(score(q, k.from(i, position)));
-  const float peak = *std::max_element(p.begin(), p.end());
+  for (int64_t i = first; i <= last; ++i) p.push_back(score(q, k.from(i, position)));
+  Row row;
+  row.peak = *std::max_element(p.begin(), p.end());
   LaneSum total;
   for (size_t i = 0; i < p.size(); ++i) {
-    p[i] = exp_f32(p[i] - peak);
+    p[i] = exp_f32(p[i] - row.peak);
     total.add(i, p[i]);
   }
-  std::vector<float> out;
-  for (size_t c = 0; c < channels; ++c) {
+  row.total = total.total();
+  for (size_t c = 0; c < q.size(); ++c) {
     float sum = 0.0f;
     LaneSum offsets;
     for (size_t i = 0; i < p.size(); ++i) {
-      const Seen& s = v.from(int64_t(i), position);
-      const size_t g = c * s.scale.size() / channels;
+      const Seen& s = v.from(first + int64_t(i), position);
+      const size_t g = c * s.scale.size() / q.size();
       sum = std::fma(p[i] * s.scale[g], s.code[c], sum);
       offsets.add(i, p[i], s.offset[g]);
     }
-    out.push_back((sum + offsets.total()) / total.total());
+    row.out.push_back(sum + offsets.total());
   }
-  return out;
+  return row;
+}
+
+// attention.h's order, for the query of one head at `position`.
+std::vector<float> written_order(const std::vector<float>& q, const History& k, const History& v, int64_t position) {
+  Row row;
+  for (int64_t first = 0; first <= position; first += kSpanTokens) {
+    const Row next = span_of(q, k, v, first, std::min(first + kSpanTokens - 1, position), position);
+    if (first == 0) {
+      row = next;
+      continue;
+    }
+    const float top = std::max(row.peak, next.peak), a = exp_f32(row.peak - top), b = exp_f32(next.peak - top);
+    row.peak = top;
+    row.total = row.total * a + next.total * b;
+    for (size_t c = 0; c < q.size(); ++c) row.out[c] = std::fma(next.out[c], b, row.out[c] * a);
+  }
+  for (float& x : row.out) x /= row.total;
+  return row.out;
 }
 
 // The dense softmax over decoded keys and values in double; how far f32 may be from it.
@@ -148,8 +173,11 @@ void expect_near_dense(const float* query, const std::vector<float>& got, const 
   for (double& x : s) total += x = std::exp(x - peak);
   // A score is at most C products, C sums of q, one term a group (at most C) and six roundings away; exp adds 2^-22;
   // both the weights and their total carry this. The chains over tokens round once a token, the total once in 16.
-  const double exponent = double(3 * channels + 6) * kUnit * widest + 0x1.0p-22;
-  const double relative = std::expm1(2.0 * exponent) + (double(n) * 17.0 / 16.0 + 10.0) * kUnit;
+  // Joining spans: the steps from a span's peak to the last one go up only, so their roundings are those of one
+  // difference of scores; each join takes an exp and two roundings.
+  const double joins = double((n - 1) / size_t(kSpanTokens));
+  const double exponent = double(3 * channels + 8) * kUnit * widest + (1.0 + joins) * 0x1.0p-22;
+  const double relative = std::expm1(2.0 * exponent) + (double(n) * 17.0 / 16.0 + 10.0 + 4.0 * joins) * kUnit;
   for (size_t c = 0; c < channels; ++c) {
     double exact = 0.0, magnitude = 0.0;
     for (size_t i = 0; i < n; ++i) {
@@ -272,6 +300,36 @@ TEST_P(Attention, MachinesAreEqual) {
     if (expected.empty()) expected = out;
     EXPECT_EQ(first_difference(out, expected), "") << to_string(ctx.isa) << ", " << ctx.pool->threads() << " threads";
   }
+}
+
+// Several spans: joined by the thread that walks them, or given to threads one by one and joined afterwards.
+TEST_P(Attention, SpansAreJoinedInOrder) {
+  Rng rng(13);
+  const KvShape s{6, 2, 64};
+  const KvSequence sequence = random_sequence(rng, s, 2 * kSpanTokens + 20);
+  const int64_t prompt = 2 * kSpanTokens + 5, row = s.heads * s.channels;
+  Recorded expected;
+  for (const Context& ctx : machines_.all()) {
+    KvCache cache(kv_config(s, GetParam(), 9, 1, 9 * kPageTokens));
+    const int32_t slot = cache.open();
+    Recorded got;
+    got.out = kv_run(machines_.context(), s, cache, slot, sequence, 300, prompt);
+    for (const auto& [chunk, until] : {std::pair(int64_t(1), prompt + 6), std::pair(int64_t(0), sequence.length())}) {
+      const std::vector<float> more = kv_run(ctx, s, cache, slot, sequence, chunk, until);
+      got.out.insert(got.out.end(), more.begin(), more.end());
+    }
+    if (expected.out.empty()) {
+      expected = got;
+      compare(rng, s, cache, slot, sequence, got);
+    }
+    EXPECT_EQ(first_difference(got.out, expected.out), "") << to_string(ctx.isa) << ", " << ctx.pool->threads();
+  }
+  // The same as a prompt of one step.
+  KvCache cache(kv_config(s, GetParam(), 9, 1, 9 * kPageTokens));
+  const std::vector<float> whole = kv_run(machines_.context(), s, cache, cache.open(), sequence);
+  EXPECT_EQ(first_difference(whole.data() + prompt * row, expected.out.data() + prompt * row,
+                             (sequence.length() - prompt) * row),
+            "");
 }
 
 // Pages are an address, nothing more: a cache whose pages lie in any order and hold other sequences between gives the
