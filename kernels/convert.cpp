@@ -4,6 +4,8 @@
 #include <cstring>
 #include <vector>
 
+#include "kernels/cpu/row_simd.h"
+
 namespace quire {
 
 namespace {
@@ -49,6 +51,13 @@ void convert(const Context& ctx, const Tensor& src, const Tensor& dst, const int
     const int64_t aux = bytes.aux > 0 ? bytes.aux : src.groups() * 4;
     ctx.parallel_for(dst.rows, 16, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) copy_row(src, source_row(i), dst, i, bytes, aux);
+    });
+    return;
+  }
+  if (src.codec == id<F32> && dst.codec == id<Int8> && dst.scale.rows == 1) {  // activations
+    const cpu::RowSimd& simd = cpu::row_simd(ctx.isa);
+    ctx.parallel_for(dst.rows, 8, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) cpu::encode_row(simd, dst, i, src.data.row<const float>(source_row(i)));
     });
     return;
   }

@@ -2,7 +2,7 @@
 
 #include <vector>
 
-#include "kernels/math.h"
+#include "kernels/cpu/row_simd.h"
 
 namespace quire {
 
@@ -13,16 +13,15 @@ void glu(const Context& ctx, const Tensor& x, const Tensor& y) {
   const ProfileScope scope(ctx.profile, "glu", [&] {
     return OpCost{tensor_bytes(x) + tensor_bytes(y), 5 * y.rows * y.cols};
   });
-  const CodecInfo& to = info(y.codec);
+  const cpu::RowSimd& simd = cpu::row_simd(ctx.isa);
   ctx.parallel_for(x.rows, 4, [&](int64_t begin, int64_t end) {
     thread_local std::vector<float> row;
     row.resize(size_t(y.cols));
     float* out = row.data();
     for (int64_t t = begin; t < end; ++t) {
       const float* gate = x.data.row<const float>(t);
-      const float* up = gate + y.cols;
-      for (int64_t f = 0; f < y.cols; ++f) out[f] = silu(gate[f]) * up[f];
-      to.encode(y, t, 1, out, y.cols, scale_source(y));
+      simd.glu(gate, gate + y.cols, y.cols, out);
+      cpu::encode_row(simd, y, t, out);
     }
   });
 }

@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "kernels/cpu/row_simd.h"
+
 namespace quire {
 
 RopeTable::RopeTable(int64_t positions, int64_t rope_dim, double theta)
@@ -31,18 +33,14 @@ void rope(const Context& ctx, const Tensor& x, int64_t heads, int64_t head_dim, 
     return OpCost{2 * values * int64_t(sizeof(float)), 3 * values};
   });
   const int64_t half = table.dim() / 2;
+  const cpu::RowSimd& simd = cpu::row_simd(ctx.isa);
   ctx.parallel_for(x.rows, 16, [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
       const float* c = table.cos(positions[t]);
       const float* s = table.sin(positions[t]);
       for (int64_t h = 0; h < heads; ++h) {
         float* a = x.data.row<float>(t) + h * head_dim;
-        float* b = a + half;
-        for (int64_t i = 0; i < half; ++i) {
-          const float left = a[i], right = b[i];
-          a[i] = left * c[i] - right * s[i];
-          b[i] = right * c[i] + left * s[i];
-        }
+        simd.rotate(a, a + half, c, s, half);
       }
     }
   });

@@ -39,12 +39,26 @@ size_t nucleus(std::vector<Candidate>& all, const Weigh& weigh, double total, fl
   return sorted;
 }
 
+// The first of the largest; NaN is none of them, except in front.
+size_t likeliest(std::span<const float> logits) {
+  float lane[16];
+  std::fill_n(lane, 16, -INFINITY);
+  size_t i = 0;
+  for (; i + 16 <= logits.size(); i += 16) {
+    for (size_t l = 0; l < 16; ++l) lane[l] = logits[i + l] > lane[l] ? logits[i + l] : lane[l];
+  }
+  float peak = *std::max_element(lane, lane + 16);
+  for (; i < logits.size(); ++i) peak = logits[i] > peak ? logits[i] : peak;
+  if (logits[0] != logits[0]) return 0;
+  const size_t best = size_t(std::find(logits.begin(), logits.end(), peak) - logits.begin());
+  return best < logits.size() ? best : 0;
+}
+
 }  // namespace
 
 int32_t sample(std::span<const float> logits, const SampleParams& params, double uniform) {
   check(!logits.empty(), "sample: no logits");
-  size_t best = 0;
-  for (size_t i = 1; i < logits.size(); ++i) best = logits[i] > logits[best] ? i : best;
+  const size_t best = likeliest(logits);
   const float peak = logits[best];
   check(std::isfinite(peak), "sample: the largest logit is {}; the model's output is not finite", peak);
   if (params.temperature <= 0.0f) return int32_t(best);

@@ -105,6 +105,29 @@ struct Affine {
     }
   }
 
+  // Stores scale and zero of group g; returns what values are multiplied by (for none: kMaxCode / amax, as on every
+  // device).
+  QUIRE_HD static float store_scale(const Tensor& t, int64_t r0, int64_t g, float lo, float hi) {
+    constexpr float kSmallest = 1.2e-38f;  // the inverse of less would not be finite
+    if constexpr (Z == Zero::none) {
+      const float amax = hi > -lo ? hi : -lo, scale = amax * (1.0f / float(kMaxCode));
+      t.scale.row<float>(r0)[g] = scale < kSmallest ? 0.0f : scale;
+      return scale < kSmallest ? 0.0f : float(kMaxCode) / amax;
+    } else if constexpr (Z == Zero::integer) {
+      lo = lo < 0.0f ? lo : 0.0f;  // zero is always exact
+      hi = hi > 0.0f ? hi : 0.0f;
+      const float scale = hi * (1.0f / float(kMaxCode)) - lo * (1.0f / float(kMaxCode));
+      t.scale.row<float>(r0)[g] = scale < kSmallest ? 0.0f : scale;
+      t.aux.row<uint8_t>(r0)[g] = scale < kSmallest ? 0 : uint8_t(rne(clamp(-lo / scale, 0.0f, float(kMaxCode))));
+      return scale < kSmallest ? 0.0f : 1.0f / scale;
+    } else {
+      uint16_t* meta = t.scale.row<uint16_t>(r0) + 2 * g;
+      meta[0] = f32_to_f16((hi - lo) * (1.0f / float(kMaxCode)));
+      meta[1] = f32_to_f16(lo);
+      return 0.0f;  // taken from the rounded scale
+    }
+  }
+
  private:
   // What an f16 offset, or an f32 scale times the largest code, can hold.
   static constexpr float kLimit = Z == Zero::offset ? 65504.0f : Z == Zero::integer ? 2.0e38f : 3.0e38f;
@@ -148,29 +171,6 @@ struct Affine {
     if (Z == Zero::offset || source == ScaleSource::given) inv = inverse(a.scale);
     return {inv, a.offset, float(Z == Zero::integer ? zero_of(t, r0, g) : 0)};
   }
-  // Stores scale and zero of group g; returns what values are multiplied by (for none: kMaxCode / amax, as on every
-  // device).
-  QUIRE_HD static float store_scale(const Tensor& t, int64_t r0, int64_t g, float lo, float hi) {
-    constexpr float kSmallest = 1.2e-38f;  // the inverse of less would not be finite
-    if constexpr (Z == Zero::none) {
-      const float amax = hi > -lo ? hi : -lo, scale = amax * (1.0f / float(kMaxCode));
-      t.scale.row<float>(r0)[g] = scale < kSmallest ? 0.0f : scale;
-      return scale < kSmallest ? 0.0f : float(kMaxCode) / amax;
-    } else if constexpr (Z == Zero::integer) {
-      lo = lo < 0.0f ? lo : 0.0f;  // zero is always exact
-      hi = hi > 0.0f ? hi : 0.0f;
-      const float scale = hi * (1.0f / float(kMaxCode)) - lo * (1.0f / float(kMaxCode));
-      t.scale.row<float>(r0)[g] = scale < kSmallest ? 0.0f : scale;
-      t.aux.row<uint8_t>(r0)[g] = scale < kSmallest ? 0 : uint8_t(rne(clamp(-lo / scale, 0.0f, float(kMaxCode))));
-      return scale < kSmallest ? 0.0f : 1.0f / scale;
-    } else {
-      uint16_t* meta = t.scale.row<uint16_t>(r0) + 2 * g;
-      meta[0] = f32_to_f16((hi - lo) * (1.0f / float(kMaxCode)));
-      meta[1] = f32_to_f16(lo);
-      return 0.0f;  // taken from the rounded scale
-    }
-  }
-
   // Groups of one column (a scale per channel and span of rows): rows stay the inner, contiguous direction.
   QUIRE_HD static void decode_channels(const Tensor& t, int64_t r, int64_t c0, int64_t n, float* out) {
     read_codes(t, r, c0, n, out);

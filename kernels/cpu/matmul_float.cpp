@@ -13,7 +13,7 @@ constexpr int64_t kBlockP = 2;    // panels of a unit of work
 constexpr int64_t kBlockM = 256;
 constexpr int64_t kFewRows = 8;  // of x: then memory bounds, and a thread walks a long run of panels
 constexpr int64_t kRuns = 16;
-constexpr int64_t kRunBytes = 65536;   // of panels that are read straight from memory
+constexpr int64_t kRunBytes = 16384;   // of panels that are read straight from memory
 constexpr int64_t kSlowBlockM = 2048;  // where decoding is slow it is shared by more rows
 
 using Source = PanelSource;

@@ -11,7 +11,7 @@ namespace {
 constexpr int64_t kBlockM = 256;
 constexpr int64_t kBlockP = 2;   // panels of a unit of work
 constexpr int64_t kFewRows = 8;  // of x: then memory bounds, and a unit is a run of panels
-constexpr int64_t kRunBytes = 65536;
+constexpr int64_t kRunBytes = 16384;
 
 int32_t sum_codes(const int8_t* x, int64_t n) {
   int32_t sum = 0;
