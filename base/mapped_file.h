@@ -1,4 +1,8 @@
-// A file mapped read-only into memory.
+// A file mapped read-only into memory. What is read is the file as it is at that moment, so it must not be changed
+// while it is mapped: written over, its bytes are no longer those that were checked; cut short, reading past its new
+// end ends the process (SIGBUS). There is no check that closes this gap, and copying a model to close it would double
+// its memory: model files are replaced by renaming a new one over them, as `quire quantize` and package managers do,
+// which is safe.
 #pragma once
 #include <cstddef>
 #include <cstdint>

@@ -1,5 +1,4 @@
 // GGUF files of the llama architecture as checkpoints: configuration, names, and the order of the rows of q and k.
-#include <charconv>
 #include <cstring>
 #include <filesystem>
 
@@ -9,6 +8,7 @@
 #include "models/gguf.h"
 #include "models/gguf_tokenizer.h"
 #include "models/network_tensors.h"
+#include "models/neutral_key.h"
 
 namespace quire {
 
@@ -21,11 +21,6 @@ constexpr std::string_view kUsedKeys[] = {
     // Notes about how the weights were made or trained; without effect on the maths while rope.scaling.type is "none".
     "tensor_data_layout", "rope.scaling.original_context_length", "rope.scaling.finetuned"};
 
-// Keys that change the maths, with the values at which they do not.
-struct NeutralKey {
-  std::string_view key;
-  double neutral[2];
-};
 constexpr NeutralKey kNeutralKeys[] = {
     {"rope.scaling.factor", {1, 0}},
     {"rope.scale_linear", {1, 0}},
@@ -54,7 +49,7 @@ double number_or_bool(const GgufFile& file, const std::string& key) {
 // A network key this reader does not know may change the results: it is refused, never ignored.
 void check_network_keys(const GgufFile& file, const std::string& prefix) {
   for (const GgufValue& v : file.metadata()) {
-    if (v.key.compare(0, prefix.size(), prefix) != 0) continue;
+    if (!v.key.starts_with(prefix)) continue;
     const std::string_view suffix = std::string_view(v.key).substr(prefix.size());
     bool known = false;
     for (const std::string_view used : kUsedKeys) known = known || suffix == used;
@@ -67,9 +62,8 @@ void check_network_keys(const GgufFile& file, const std::string& prefix) {
     for (const NeutralKey& n : kNeutralKeys) {
       if (suffix != n.key) continue;
       const double x = number_or_bool(file, v.key);
-      check(x == n.neutral[0] || x == n.neutral[1],
-            "'{}': {} = {} changes the network in a way that is not supported (only {} is)", file.path(), v.key,
-            printable_value(v), n.neutral[0]);
+      check(n.allows(x), "'{}': {} = {} changes the network in a way that is not supported (only {} is)", file.path(),
+            v.key, printable_value(v), n.values[0]);
       known = true;
     }
     check(known, "'{}': unknown key {} = {}; it may change the network, so the file is refused", file.path(),
@@ -136,7 +130,7 @@ std::string hf_name(const std::string& name) {
   for (const auto& [from, to] : kTop) {
     if (name == from) return std::string(to);
   }
-  if (name.compare(0, 4, "blk.") != 0) return name;
+  if (!name.starts_with("blk.")) return name;
   const size_t dot = name.find('.', 4), last = name.rfind('.');
   if (dot == std::string::npos || last <= dot) return name;
   const std::string_view part = std::string_view(name).substr(dot + 1, last - dot - 1);
@@ -144,10 +138,6 @@ std::string hf_name(const std::string& name) {
     if (part == from) return fmt::format("model.layers.{}.{}{}", name.substr(4, dot - 4), to, name.substr(last));
   }
   return name;
-}
-
-bool ends_with(const std::string& text, std::string_view tail) {
-  return text.size() >= tail.size() && text.compare(text.size() - tail.size(), tail.size(), tail) == 0;
 }
 
 // The rope factors of Llama 3.1 stretch the rotation; all ones leave it as it is.
@@ -178,8 +168,8 @@ void add_tensor(CheckpointBuilder& builder, const ModelConfig& c, const GgufTens
   // row 2 i + h of the file is row h * half + i of the head. Undone here, so that every container means the same.
   const int64_t dim = c.head_dim, half = dim / 2;
   const auto file_index = [=](int64_t r) { return r / dim * dim + r % half * 2 + r % dim / half; };
-  const bool q = ends_with(name, ".self_attn.q_proj.weight") || ends_with(name, ".self_attn.q_proj.bias");
-  const bool k = ends_with(name, ".self_attn.k_proj.weight") || ends_with(name, ".self_attn.k_proj.bias");
+  const bool q = name.ends_with(".self_attn.q_proj.weight") || name.ends_with(".self_attn.q_proj.bias");
+  const bool k = name.ends_with(".self_attn.k_proj.weight") || name.ends_with(".self_attn.k_proj.bias");
   if (!q && !k) return builder.add(name, t.name, *type.codec, rows, cols, t.bytes.data());
   const bool vector = rows == 1 && t.dims.size() == 1;
   const int64_t wanted = (q ? c.heads : c.kv_heads) * dim, have = vector ? cols : rows;
@@ -202,8 +192,8 @@ Checkpoint open_gguf(const std::string& path) {
   for (const GgufTensor& t : file.tensors()) {
     if (t.name == "token_embd.weight") config.vocab = t.dims.size() > 1 ? t.dims[1] : 1;
     if (t.name == "output.weight") config.tied_embeddings = false;
-    config.attention_bias = config.attention_bias || ends_with(t.name, "attn_q.bias");
-    config.mlp_bias = config.mlp_bias || ends_with(t.name, "ffn_gate.bias");
+    config.attention_bias = config.attention_bias || t.name.ends_with("attn_q.bias");
+    config.mlp_bias = config.mlp_bias || t.name.ends_with("ffn_gate.bias");
   }
   check(config.vocab > 0, "'{}': tensor 'token_embd.weight' is missing", path);
   const int64_t vocab = file.integer("llama.vocab_size").value_or(config.vocab);

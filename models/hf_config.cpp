@@ -4,17 +4,13 @@
 
 #include "base/error.h"
 #include "base/printable.h"
+#include "models/neutral_key.h"
 
 namespace quire {
 
 namespace {
 
-// Keys of other families, or of fine-tunes, that change the maths, with the values at which they do not. What
-// LlamaForCausalLM itself does not know has no effect there and none here.
-struct NeutralKey {
-  const char* key;
-  double neutral[2];
-};
+// What LlamaForCausalLM itself does not know has no effect there and none here.
 constexpr NeutralKey kNeutralKeys[] = {
     {"sliding_window", {0, 0}},
     {"num_experts", {0, 0}},
@@ -62,11 +58,11 @@ void check_architecture(const JsonObject& o) {
 
 void check_neutral(const JsonObject& o) {
   for (const NeutralKey& n : kNeutralKeys) {
-    const Json* v = o.find(n.key);
+    const Json* v = o.find(std::string(n.key));
     if (!v) continue;
     const double x = v->is_boolean() ? double(v->get<bool>()) : v->is_number() ? v->get<double>() : NAN;
-    check(x == n.neutral[0] || x == n.neutral[1], "{}: '{}' = {} changes the network in a way that is not supported",
-          o.where(), n.key, printable_json(*v));
+    check(n.allows(x), "{}: '{}' = {} changes the network in a way that is not supported", o.where(), n.key,
+          printable_json(*v));
   }
   const std::string act = o.text("hidden_act").value_or("silu");
   check(act == "silu" || act == "swish", "{}: hidden_act '{}' is not supported; 'silu' is", o.where(), printable(act));

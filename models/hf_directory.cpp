@@ -32,8 +32,7 @@ Shards read_index(const std::string& path) {
     check(value.is_string(), "{}: tensor '{}' must name a file, not {}", map->where(), printable(name),
           printable_json(value));
     const auto& file = value.get_ref<const std::string&>();
-    const bool plain = file.size() > kExtension.size() &&
-                       file.compare(file.size() - kExtension.size(), kExtension.size(), kExtension) == 0 &&
+    const bool plain = file.size() > kExtension.size() && file.ends_with(kExtension) &&
                        file.find_first_of(std::string_view("/\\\0", 3)) == std::string::npos;
     check(plain, "{}: '{}' is not the name of a safetensors file in this directory", map->where(), printable(file));
     shards[file].insert(name);
@@ -42,12 +41,8 @@ Shards read_index(const std::string& path) {
   return shards;
 }
 
-bool ends_with(std::string_view text, std::string_view tail) {
-  return text.size() >= tail.size() && text.substr(text.size() - tail.size()) == tail;
-}
-
 void add_tensor(CheckpointBuilder& builder, const ModelConfig& config, const SafetensorsTensor& t) {
-  if (ends_with(t.name, ".rotary_emb.inv_freq")) return;             // follows from rope_theta; old writers kept it
+  if (t.name.ends_with(".rotary_emb.inv_freq")) return;              // follows from rope_theta; old writers kept it
   if (t.name == "lm_head.weight" && config.tied_embeddings) return;  // the embedding stands for it, as in transformers
   const auto codec = safetensors_codec(t.dtype);
   check(codec.has_value(), "'{}': tensor '{}' is in {}, which cannot be read; F32, F16 and BF16 can", builder.path(),

@@ -47,7 +47,7 @@ std::optional<TensorShape> network_tensor(const ModelConfig& config, const std::
   if (name == "model.norm.weight") return TensorShape{1, config.hidden};
   if (name == "lm_head.weight" && !config.tied_embeddings) return TensorShape{config.vocab, config.hidden};
   constexpr std::string_view kPrefix = "model.layers.";
-  if (name.compare(0, kPrefix.size(), kPrefix) != 0) return std::nullopt;
+  if (!name.starts_with(kPrefix)) return std::nullopt;
   int64_t layer = -1;
   const char* end = name.data() + name.size();
   const char* begin = name.data() + kPrefix.size();
@@ -84,6 +84,8 @@ void check_config(const ModelConfig& c, const std::string& path) {
   }
   check(c.heads % c.kv_heads == 0, "'{}': {} query heads cannot share {} key and value heads evenly", path, c.heads,
         c.kv_heads);
+  check(c.heads * c.head_dim <= kMost, "'{}': {} heads of {} dimensions are more than {}", path, c.heads, c.head_dim,
+        kMost);
   check(c.head_dim % 2 == 0, "'{}': a head of {} dimensions cannot be rotated in pairs", path, c.head_dim);
   check(c.rope_dim == c.head_dim, "'{}': rotating {} of {} dimensions of a head is not supported", path, c.rope_dim,
         c.head_dim);

@@ -15,7 +15,8 @@ ctest --preset release
 if [ "${1:-}" != --quick ]; then
   build asan
   say "tests (asan)"
-  # The real model's tests have run optimised; under the sanitizers they would take longer than everything else together.
+  # The real model's tests have run optimised; under the sanitizers they would take longer than everything else together. Its
+  # first two layers run here (CutModel), and so do the fuzz targets' short tests (Fuzz).
   # What the line editor keeps for itself until the program ends is not ours.
   export LSAN_OPTIONS="suppressions=$ROOT/tools/lsan.supp:print_suppressions=0"
   ctest --preset asan -j "$(nproc)" -E 'RealModel|GoldenGreedy'

@@ -57,7 +57,9 @@ nlohmann::ordered_json source_identity(const std::string& source) {
 class DirectoryLock {
  public:
   explicit DirectoryLock(const std::string& path) : fd_(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
-    check(fd_ >= 0 && flock(fd_, LOCK_EX | LOCK_NB) == 0, "'{}' is being written by another run", path);
+    const bool locked = fd_ >= 0 && flock(fd_, LOCK_EX | LOCK_NB) == 0;
+    if (!locked && fd_ >= 0) close(fd_);  // no destructor runs after a constructor that throws
+    check(locked, "'{}' is being written by another run", path);
   }
   ~DirectoryLock() { close(fd_); }
   DirectoryLock(const DirectoryLock&) = delete;

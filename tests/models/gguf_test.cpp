@@ -162,6 +162,22 @@ TEST_F(Gguf, RefusesCountsTheFileCannotHold) {
   }
 }
 
+// Of a hole: no test writes 100 MB.
+TEST_F(Gguf, RefusesHeadersAbove100MB) {
+  for (const uint64_t count : {uint64_t(99'000'000), uint64_t(100'000'000)}) {
+    GgufWriter w;
+    w.raw("test.zeros", 9, GgufWriter::bytes_of(uint32_t(GgufType::u8)) + GgufWriter::bytes_of(count));
+    const std::string path = dir_.write("hole.gguf", w.header());
+    std::filesystem::resize_file(path, w.header().size() + size_t(count) + 4096);
+    const auto read = [&] { return GgufFile(MappedFile(path)).find("test.zeros")->count; };
+    if (count < 100'000'000) {
+      EXPECT_EQ(read(), count);
+    } else {
+      expect_error(read, {"test.zeros", "100 MB that a header may take"});
+    }
+  }
+}
+
 TEST_F(Gguf, RefusesBadMetadata) {
   GgufWriter w = small_file();
   w.raw("k", 13, "");

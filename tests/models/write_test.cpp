@@ -231,8 +231,13 @@ TEST_F(Write, RefusesWhatMakesNoSense) {
   ASSERT_TRUE(killed_at(10, "w8a8"));
   const int fd = open(partial_.c_str(), O_RDONLY | O_DIRECTORY);
   ASSERT_EQ(flock(fd, LOCK_EX), 0);
+  const auto open_files = [] {
+    return std::distance(fs::directory_iterator("/proc/self/fd"), fs::directory_iterator());
+  };
+  const auto before = open_files();
   expect_error([&] { quantize(source_, "w8a8", options()); }, {"written by another run"});
   expect_error([&] { quantize(source_, "w4a8", options()); }, {"written by another run"});
+  EXPECT_EQ(open_files(), before);
   close(fd);
   quantize(source_, "w8a8", options());
 }
