@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Feeds damaged and made-up input to everything that reads what others made, with libFuzzer under the address and
 # undefined-behaviour sanitizers, and prints a table. Ends with 1 if anything was found. Needs clang (and its runtime:
-# Debian's libclang-rt-14-dev).
+# package libclang-rt-dev).
 #   tools/fuzz.sh [--jobs N] [--no-build] [SECONDS [TARGET...]]     SECONDS each (default 60), N targets at a time
 #   tools/fuzz.sh --build-only                                      for --no-build, also on another machine:
 #                                                                   build/fuzz/bin and build/fuzz/seeds are all it needs

@@ -8,6 +8,10 @@
 #include <memory>
 #include <new>
 
+#include "models/json_file.h"
+#include "tests/fuzz/target.h"
+#include "tests/models/gguf_writer.h"
+
 namespace quire::fuzz {
 
 namespace {
@@ -42,6 +46,35 @@ TEST(Heap, CountsThePeakAndRefusesTheAbsurd) {
   EXPECT_LT(heap_peak(), size_t{3} << 20);
   volatile size_t absurd = kMostAtOnce + 1;
   EXPECT_THROW(std::make_unique<char[]>(absurd), std::bad_alloc);
+}
+
+// What a header costs in memory, for the pieces that cost most: no more than kHeapFactor times its bytes.
+TEST(Heap, MetadataTakesABoundedMultipleOfItsBytes) {
+  for (const char* piece : {"0,", "[],", "{},", "\"\",", "[[]],", "{\"\":0},", "\"0123456789abcdef\","}) {
+    std::string text = "[";
+    while (text.size() < 1'000'000) text += piece;
+    text.back() = ']';
+    start_heap_count();
+    EXPECT_EQ(parse_json(text, "test").type(), Json::value_t::array);
+    EXPECT_LT(heap_peak(), kHeapFactor * text.size()) << piece;
+  }
+  std::string keys = "{";
+  for (int i = 0; i < 100'000; ++i) keys += fmt::format("\"{:x}\":0,", i);
+  keys.back() = '}';
+  start_heap_count();
+  EXPECT_EQ(parse_json(keys, "test").size(), 100'000u);
+  EXPECT_LT(heap_peak(), kHeapFactor * keys.size());
+
+  GgufWriter writer;
+  for (int i = 0; i < 65'536; ++i) writer.raw(fmt::format("{:04x}", i), uint32_t(GgufType::u8), "x");
+  for (int i = 0; i < 65'536; ++i) writer.tensor_info(fmt::format("{:04x}", i), {1}, 0, uint64_t(i) * 32);
+  writer.texts("empty", std::vector<std::string>(100'000));
+  const std::string header = writer.header(), path = put_file("many.gguf", header + std::string(65'537 * 32, '\0'));
+  start_heap_count();
+  const GgufFile file{MappedFile(path)};
+  EXPECT_EQ(file.texts("empty")->size(), 100'000u);
+  EXPECT_EQ(file.tensors().size(), 65'536u);
+  EXPECT_LT(heap_peak(), kHeapFactor * header.size());
 }
 
 }  // namespace quire::fuzz
