@@ -13,6 +13,7 @@ std::string describe(const MatmulProblem& p) {
 }
 
 bool anything(const MatmulProblem&) { return true; }
+bool integers_in_tiles(const MatmulProblem& p) { return cpu::integer_rule(p) && cpu::amx_works(); }
 bool floats(const MatmulProblem& p) { return !cpu::integer_rule(p); }
 
 // One entry of the list, for one instruction set.
@@ -23,6 +24,15 @@ void run_float(const Context& ctx, const Tensor& x, const PackedWeight& w, const
 template <const cpu::MatmulSimd& Simd>
 void run_int(const Context& ctx, const Tensor& x, const PackedWeight& w, const Tensor& y, const Epilogue& epilogue) {
   cpu::matmul_int(Simd, ctx, x, w, y, epilogue);
+}
+
+void run_amx(const Context& ctx, const Tensor& x, const PackedWeight& w, const Tensor& y, const Epilogue& epilogue) {
+  static const cpu::MatmulSimd simd = [] {
+    cpu::MatmulSimd amx = cpu::kMatmulAvx512;
+    amx.int_block = cpu::int_block_amx;
+    return amx;
+  }();
+  cpu::matmul_int(simd, ctx, x, w, y, epilogue);
 }
 
 // What makes the pair of formats meaningless to every kernel.
@@ -95,8 +105,10 @@ const std::vector<MatmulKernel>& matmul_kernels() {
   using cpu::kBytePanels, cpu::kFloatPanels, cpu::kNibblePanels;
   constexpr Isa kWide = Isa::avx512, kAvx2 = Isa::avx2;
   static const std::vector<MatmulKernel> kernels = {
+      {"int_nibbles_amx", &kNibblePanels, kWide, integers_in_tiles, run_amx},
       {"int_nibbles_avx512", &kNibblePanels, kWide, cpu::integer_rule, run_int<cpu::kMatmulAvx512>},
       {"int_nibbles_avx2", &kNibblePanels, kAvx2, cpu::integer_rule, run_int<cpu::kMatmulAvx2>},
+      {"int_bytes_amx", &kBytePanels, kWide, integers_in_tiles, run_amx},
       {"int_bytes_avx512", &kBytePanels, kWide, cpu::integer_rule, run_int<cpu::kMatmulAvx512>},
       {"int_bytes_avx2", &kBytePanels, kAvx2, cpu::integer_rule, run_int<cpu::kMatmulAvx2>},
       {"float_nibbles_avx512", &kNibblePanels, kWide, floats, run_float<cpu::kMatmulAvx512>},

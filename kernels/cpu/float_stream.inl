@@ -1,5 +1,5 @@
 // part = few rows of x times panels straight from memory, decoded on the way into the fma chain, in the order of
-// matmul.h. Included inside a target region and a namespace, after lanes_*.inl and int_block.inl.
+// matmul.h. Included inside a target region and a namespace, after int_meta.inl.
 
 // While a tile is computed the same place of the next one is fetched; past the last it fetches what nobody needs.
 constexpr int stream_panels(int m) { return m * 2 <= kAccumulators ? 2 : 1; }

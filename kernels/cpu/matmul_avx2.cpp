@@ -10,10 +10,11 @@ namespace {
 #include "kernels/cpu/lanes_avx2.inl"
 // After the lanes that they are written in.
 #include "kernels/cpu/float_block.inl"
-#include "kernels/cpu/int_block.inl"
-#include "kernels/cpu/panel_decode.inl"
+#include "kernels/cpu/int_meta.inl"
 // After the meta of panels.
 #include "kernels/cpu/float_stream.inl"
+#include "kernels/cpu/int_block.inl"
+#include "kernels/cpu/panel_decode.inl"
 }  // namespace
 }  // namespace avx2
 }  // namespace quire::cpu

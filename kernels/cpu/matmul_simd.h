@@ -65,6 +65,9 @@ struct MatmulSimd {
 };
 extern const MatmulSimd kMatmulAvx2, kMatmulAvx512;
 
+bool amx_works();  // this machine has AMX for int8, and the system lets this process use it
+void int_block_amx(const IntBlock& block);
+
 void matmul_float(const MatmulSimd& simd, const Context& ctx, const Tensor& x, const PackedWeight& w, const Tensor& y,
                   const Epilogue& epilogue);
 void matmul_int(const MatmulSimd& simd, const Context& ctx, const Tensor& x, const PackedWeight& w, const Tensor& y,

@@ -118,6 +118,22 @@ class Matmul : public testing::Test {
   std::map<std::string, int> compared;
 };
 
+// Shapes that fill the tiles of matrix units, wholly and with rest.
+TEST_F(Matmul, WholeTilesEqualTheReference) {
+  Rng rng(2);
+  for (int codec = 0; codec < Codecs::kSize; ++codec) {
+    for (const Format& fx : kActivations) {
+      for (const int64_t m : {16, 31, 32, 50}) {
+        const Format fw = weight_format(rng, codec);
+        const int64_t n = between(rng, 1, 70), k = 32 * between(rng, 1, 12);
+        if (fx.codec != id<Int8> || !divides({fw, fx, n, k})) continue;
+        const OwnedTensor x = random_tensor(rng, fx, m, k), w = random_tensor(rng, fw, n, k);
+        compare_kernels(x, w, {}, reference(x, w));
+      }
+    }
+  }
+}
+
 TEST_F(Matmul, EveryKernelEqualsTheReference) {
   Rng rng(1);
   for (int codec = 0; codec < Codecs::kSize; ++codec) {
