@@ -36,6 +36,7 @@ struct BenchOptions {
   Numbers prompts, generated, depths, batches, threads, sequences;
   std::vector<std::pair<int64_t, int64_t>> both;  // prompt and answer
   int64_t repetitions = 5, memory_limit = 0;
+  std::string device;
   bool no_warmup = false, profile = false, json = false, quiet = false;
   BenchFormat format = BenchFormat::md;
 };
@@ -113,6 +114,7 @@ std::unique_ptr<Engine> open_for(const Setup& setup, const std::vector<BenchTest
   engine.threads = int(setup.threads);
   engine.chunk = setup.batch;
   engine.memory_limit = options.memory_limit;
+  engine.device = options.device;
   engine.max_batch = 1;
   engine.progress = bar.sink();
   engine.log = bar.log();
@@ -266,6 +268,9 @@ void add_lists(CLI::App& app, BenchOptions& o) {
   add_numbers(app, "--threads,-t", "threads (default: all cores)", group, o.threads, 1, 1024);
   add_parsed(app, "--memory-limit", "SIZE", "weights, scratch and cache together: 2G, 500M", group,
              [&o](const std::string& text) { o.memory_limit = parse_bytes("memory-limit", text); });
+  app.add_option("--device", o.device, "auto, cpu, cuda or cuda:N (default: auto, a GPU if there is one)")
+      ->type_name("NAME")
+      ->group(group);
   add_numbers(app, "--n-prompt,-p", "prompt tokens; 0: no such test (default 512)", kTests, o.prompts, 0, kMost);
   add_numbers(app, "--n-gen,-n", "generated tokens; 0: no such test (default 128)", kTests, o.generated, 0, kMost);
   add_parsed(

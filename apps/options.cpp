@@ -26,6 +26,9 @@ void add_settings(CLI::App& verb, GenerationSettings& settings) {
 
 void add_limits(CLI::App& verb, EngineOptions& engine) {
   constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
+  verb.add_option("--device", engine.device, "auto, cpu, cuda or cuda:N (default: auto, a GPU if there is one)")
+      ->type_name("NAME")
+      ->group(kModelGroup);
   add_parsed(verb, "--context,-c", "TOKENS", "most tokens of a conversation (default: the model's)", kModelGroup,
              [&engine](const std::string& text) { engine.context = parse_number<int64_t>("context", text, 1, kMost); });
   add_parsed(verb, "--memory-limit", "SIZE",

@@ -17,7 +17,9 @@ class Error : public std::runtime_error {
 [[noreturn]] void fail(const std::string& message);  // throws Error
 
 #ifdef __CUDACC__
-inline void check(bool ok, const char* message) {
+// Without the values: shapes are checked in the .cpp beside, where fmt is.
+template <class... Args>
+void check(bool ok, const char* message, Args&&...) {
   if (!ok) fail(message);
 }
 #else

@@ -4,6 +4,7 @@
 
 #include "base/machine.h"
 #include "engine/chat_template.h"
+#include "engine/device.h"
 #include "engine/memory.h"
 #include "engine/scheduler.h"
 #include "models/checkpoint.h"
@@ -36,26 +37,37 @@ struct Engine::State {
       : options(std::move(o)),
         model(std::move(m)),
         scheme(choose_scheme(options.scheme, options.kv, model->checkpoint.stored_scheme())),
-        pool(options.threads > 0 ? options.threads : hardware_threads()) {
+        pool(options.threads > 0 ? options.threads : hardware_threads()),
+        device(options.device),
+        scratch(device.kind()) {
     ctx.pool = &pool;
     ctx.scratch = &scratch;
+    ctx.device = device.kind();
+    ctx.stream = device.stream();
   }
 
   EngineOptions options;
   std::shared_ptr<Model> model;
   Scheme scheme;
   ThreadPool pool;
+  EngineDevice device;
   Scratch scratch;
   Context ctx;
   std::optional<KvCache> cache;
   std::optional<Scheduler> scheduler;
   MemoryPlan plan;
   int64_t context = 0, next_id = 1;
-  OwnedTensor logits;  // grown to the most rows a step has wanted
+  OwnedTensor logits, host_logits;  // grown to the most rows a step has wanted; host_logits: with a GPU
 
   void load();
   Tensor logits_for(int64_t rows);
-  void deliver(const Step::LogitsRow& row, std::span<const float> logits, Event& event);
+  // What a step leaves for its sequences: logits (on the host), or the tokens sampled where the logits are.
+  struct Results {
+    Tensor logits;
+    std::vector<int32_t> tokens;  // empty: sample from the logits
+  };
+  Results results_of(const Step& step, const Tensor& logits);  // waits for the step
+  void deliver(const Step::LogitsRow& row, const Results& results, int64_t i, Event& event);
   void finish(Sequence& s, Finish why, Event& event);
   std::optional<Finish> finished_by(Sequence& s, int32_t token, Event& event);
 };
@@ -70,6 +82,8 @@ std::unique_ptr<Engine> Engine::open(EngineOptions options) {
 }
 
 std::unique_ptr<Engine> Engine::open_beside(EngineOptions options) const {
+  check(options.device == state_->options.device, "engine: device '{}' cannot use the weights on '{}'", options.device,
+        state_->options.device);
   check(options.model == state_->options.model, "engine: '{}' cannot run on the weights of '{}'", options.model,
         state_->options.model);
   return start(std::move(options), state_->model);
@@ -116,7 +130,7 @@ std::unique_ptr<Engine> Engine::start(EngineOptions options, std::shared_ptr<Mod
   const ModelConfig& c = s.model->checkpoint.config();
   check(s.options.context <= c.context, "a context of {} was asked for; {} was made for at most {}", s.options.context,
         c.name, c.context);
-  const KvCacheConfig cache = plan_cache(s.options, c, s.scheme, s.plan);
+  const KvCacheConfig cache = plan_cache(s.options, c, s.scheme, s.ctx, s.plan);
   s.context = cache.max_tokens;
   s.load();
   finish_plan(s.model->decoder->weight_bytes(), s.plan);
@@ -168,14 +182,36 @@ void Engine::cancel(int64_t request) {
   if (Sequence* sequence = state_->scheduler->find(request)) sequence->cancelled = true;
 }
 
-void Engine::profile(Profile* profile) { state_->ctx.profile = profile; }
+void Engine::profile(Profile* profile) {
+  state_->ctx.profile = profile;
+  if (profile) profile->wait_for(state_->ctx.stream);
+}
 
 bool Engine::busy() const { return !state_->scheduler->idle(); }
 
 Tensor Engine::State::logits_for(int64_t rows) {
   const int64_t vocab = model->checkpoint.config().vocab;
-  if (logits.tensor.rows < rows) logits = make_tensor({id<F32>, 0}, rows, vocab);
+  if (logits.tensor.rows < rows) logits = make_tensor({id<F32>, 0}, rows, vocab, {.device = ctx.device});
   return rows_of(logits, 0, rows);
+}
+
+Engine::State::Results Engine::State::results_of(const Step& step, const Tensor& there) {
+  if (ctx.device == Device::cpu) return {there, {}};
+  bool needs_logits = false;
+  std::vector<SampleRow> rows;
+  std::vector<LogitChange> changes;
+  for (const Step::LogitsRow& row : step.logits) {
+    const Request& request = row.sequence->request;
+    const bool watched = request.on_logits && row.position < int64_t(request.prompt.size());
+    needs_logits = needs_logits || watched || request.top_logprobs >= 0;
+    rows.push_back(sample_row(*row.sequence, changes));
+  }
+  if (!needs_logits) return {there, sample_rows(ctx, there, rows, changes)};
+  if (host_logits.tensor.rows < there.rows) host_logits = make_tensor({id<F32>, 0}, there.rows, there.cols);
+  const Tensor here = rows_of(host_logits, 0, there.rows);
+  copy_tensor(there, here, ctx.stream);
+  device.wait();
+  return {here, {}};
 }
 
 void Engine::State::finish(Sequence& s, Finish why, Event& event) {
@@ -203,8 +239,11 @@ std::optional<Finish> Engine::State::finished_by(Sequence& s, int32_t token, Eve
   return std::nullopt;
 }
 
-void Engine::State::deliver(const Step::LogitsRow& row, std::span<const float> row_logits, Event& event) {
+void Engine::State::deliver(const Step::LogitsRow& row, const Results& results, int64_t i, Event& event) {
   Sequence& s = *row.sequence;
+  const bool sampled = !results.tokens.empty();
+  std::span<const float> row_logits;
+  if (!sampled) row_logits = {results.logits.data.row<const float>(i), size_t(results.logits.cols)};
   const int64_t prompt = int64_t(s.request.prompt.size());
   if (s.request.on_logits && row.position >= std::max(s.request.logits_from, s.logits_done) && row.position < prompt) {
     s.request.on_logits(row.position, row_logits);
@@ -214,11 +253,15 @@ void Engine::State::deliver(const Step::LogitsRow& row, std::span<const float> r
   if (s.request.max_tokens == 0) return finish(s, Finish::length, event);
   if (s.generated() == 0) s.first_token = Clock::now();
   GeneratedToken token;
-  {
+  if (!sampled) {
     const ProfileScope scope(ctx.profile, "sample", [&] {
       return OpCost{int64_t(row_logits.size_bytes()), int64_t(row_logits.size())};
     });
     choose_token(s, row_logits, token);
+  } else {
+    const size_t n = size_t(s.generated());
+    token.token = n < s.request.forced.size() ? s.request.forced[n] : results.tokens[size_t(i)];
+    check(token.token >= 0, "sample: the largest logit is not finite");
   }
   s.tokens.push_back(token.token);
   ++s.counts[token.token];
@@ -256,14 +299,15 @@ std::vector<Event> Engine::step() {
     event_of(sequence).error = why.what();
   };
   try {
-    const Tensor logits = s.logits_for(int64_t(step.logits.size()));
-    s.model->decoder->forward(s.ctx, step.batch, *s.cache, logits);
+    s.device.use();
+    const Tensor there = s.logits_for(int64_t(step.logits.size()));
+    s.model->decoder->forward(s.ctx, step.batch, *s.cache, there);
+    const State::Results results = s.results_of(step, there);
     for (size_t i = 0; i < step.logits.size(); ++i) {
       Sequence& sequence = *step.logits[i].sequence;
       if (event_of(sequence).finish != Finish::none) continue;
-      const std::span<const float> row(logits.data.row<const float>(int64_t(i)), size_t(logits.cols));
       try {
-        s.deliver(step.logits[i], row, event_of(sequence));
+        s.deliver(step.logits[i], results, int64_t(i), event_of(sequence));
       } catch (const std::exception& why) {  // on_logits, or logits that nothing can be sampled from
         fail_request(sequence, why);
       }
@@ -294,6 +338,7 @@ const Checkpoint& Engine::checkpoint() const { return state_->model->checkpoint;
 MemoryPlan Engine::memory() const { return state_->plan; }
 int64_t Engine::context() const { return state_->context; }
 int Engine::threads() const { return state_->pool.threads(); }
+std::string Engine::device() const { return state_->device.name(); }
 int64_t Engine::cached_tokens() const {
   const Pages& pages = state_->cache->pages();
   return (pages.count() - pages.available() + pages.kept()) * kPageTokens;

@@ -34,6 +34,7 @@ struct EngineOptions {
   std::string model;         // a .gguf file or a HuggingFace directory
   std::string scheme;        // quant/scheme.h; empty: the model's own formats, or what `quantize` stored it for
   std::string kv;            // cache alone ("kv4"); overrides the scheme's
+  std::string device;        // cpu, cuda or cuda:N; empty or auto: the GPU if there is one
   int threads = 0;           // 0: all cores this process may use
   int64_t context = 0;       // most tokens of one sequence; 0: the model's
   int64_t memory_limit = 0;  // bytes for weights, scratch and cache together; 0: 90 % of what is free
@@ -137,6 +138,7 @@ class Engine {
   int64_t context() const;
   int64_t cached_tokens() const;  // tokens in cache pages now (live and kept for reuse)
   int threads() const;
+  std::string device() const;                    // "cpu", or the GPU's number and name
   std::vector<std::string> description() const;  // formats, fusions and kernels in use, a line each (for inspect)
 
  private:

@@ -4,6 +4,7 @@
 
 #include "base/machine.h"
 #include "engine/scheduler.h"
+#include "kernels/attention.h"
 
 namespace quire {
 
@@ -11,18 +12,27 @@ namespace {
 
 std::string mib(int64_t bytes) { return fmt::format("{:.0f} MiB", double(bytes) / (1 << 20)); }
 
+int64_t available_memory(Device device) {
+  if constexpr (kCuda) {
+    if (device == Device::cuda) return cuda::free_memory();
+  }
+  return machine_memory().available;
+}
+
 // Besides weights and cache: activations of one block (twice for conversions), logits, and the rope table.
-int64_t scratch_bytes(const EngineOptions& options, const ModelConfig& c, int64_t positions) {
+int64_t scratch_bytes(const EngineOptions& options, const ModelConfig& c, Device device, int64_t positions) {
   const int64_t qkv = (c.heads + 2 * c.kv_heads) * c.head_dim;
   const int64_t row = 4 * c.hidden + qkv + 2 * c.heads * c.head_dim + 4 * c.ffn;
   const int64_t tokens = options.chunk + options.max_batch, logits = kMaxLogitsRows + options.max_batch;
-  return (tokens * row + logits * c.vocab + positions * c.rope_dim) * 4;
+  const int64_t bytes = (tokens * row + logits * c.vocab + positions * c.rope_dim) * 4;
+  if (device == Device::cpu) return bytes;
+  return bytes + (int64_t(512) << 20);  // conversions; runtime and kernels take some 300 MiB themselves
 }
 
 }  // namespace
 
 KvCacheConfig plan_cache(const EngineOptions& options, const ModelConfig& config, const Scheme& scheme,
-                         MemoryPlan& plan) {
+                         const Context& ctx, MemoryPlan& plan) {
   KvCacheConfig cache;
   cache.layers = config.layers;
   cache.kv_heads = config.kv_heads;
@@ -30,8 +40,10 @@ KvCacheConfig plan_cache(const EngineOptions& options, const ModelConfig& config
   cache.scheme = scheme.kv;
   cache.slots = options.max_batch;
   cache.max_tokens = options.context > 0 ? options.context : config.context;
-  plan.limit = options.memory_limit > 0 ? options.memory_limit : machine_memory().available / 10 * 9;
-  plan.scratch = scratch_bytes(options, config, cache.max_tokens);
+  cache.device = ctx.device;
+  cache.stream = ctx.stream;
+  plan.limit = options.memory_limit > 0 ? options.memory_limit : available_memory(ctx.device) / 10 * 9;
+  plan.scratch = scratch_bytes(options, config, ctx.device, cache.max_tokens);
   plan.bytes_per_token = KvCache::page_bytes(cache) / kPageTokens;
   return cache;
 }

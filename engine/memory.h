@@ -8,7 +8,7 @@ namespace quire {
 
 // Before loading: the longest sequence to prepare for, and limit and scratch of the plan.
 KvCacheConfig plan_cache(const EngineOptions& options, const ModelConfig& config, const Scheme& scheme,
-                         MemoryPlan& plan);
+                         const Context& ctx, MemoryPlan& plan);
 
 // After loading: the weights are known.
 void finish_plan(int64_t weight_bytes, MemoryPlan& plan);

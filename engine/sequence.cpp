@@ -26,6 +26,31 @@ int32_t sample_token(const Sequence& s, std::span<const float> logits) {
 
 }  // namespace
 
+SampleRow sample_row(const Sequence& s, std::vector<LogitChange>& changes) {
+  const SamplerOptions& o = s.request.sampler;
+  std::map<int32_t, LogitChange> by_token;
+  const auto change = [&](int32_t token) -> LogitChange& {
+    return by_token.try_emplace(token, LogitChange{token, 0.0f, 0, 0.0f}).first->second;
+  };
+  for (const auto& [token, bias] : o.logit_bias) change(token).bias += bias;
+  const size_t window = std::min(s.tokens.size(), size_t(std::max(0, o.penalty_window)));
+  if (o.repetition_penalty != 1.0f) {
+    for (const int32_t token : std::span(s.tokens).last(window)) change(token).repeated = 1;
+  }
+  if (o.presence_penalty != 0.0f || o.frequency_penalty != 0.0f) {
+    for (const auto& [token, count] : s.counts) {
+      change(token).minus = o.presence_penalty + o.frequency_penalty * float(count);
+    }
+  }
+  const SampleRow row{{o.temperature, o.top_k, o.top_p, o.min_p},
+                      o.repetition_penalty,
+                      int32_t(changes.size()),
+                      int32_t(by_token.size()),
+                      uniform_at(o.seed, uint64_t(s.generated()))};
+  for (const auto& [token, c] : by_token) changes.push_back(c);
+  return row;
+}
+
 void choose_token(const Sequence& s, std::span<const float> logits, GeneratedToken& out) {
   const size_t n = size_t(s.generated());
   out.token = n < s.request.forced.size() ? s.request.forced[n] : sample_token(s, logits);

@@ -5,6 +5,7 @@
 
 #include "engine/engine.h"
 #include "engine/text_stream.h"
+#include "kernels/sample.h"
 
 namespace quire {
 
@@ -22,6 +23,9 @@ struct Sequence {
 
   int64_t generated() const { return int64_t(tokens.size() - request.prompt.size()); }
 };
+
+// How the next token is sampled, with its changes appended to `changes`: what choose_token does with the logits.
+SampleRow sample_row(const Sequence& sequence, std::vector<LogitChange>& changes);
 
 // The next token from raw logits (V): forced, or sampled after bias and penalties. Fills `out`, logprobs included if
 // asked for.

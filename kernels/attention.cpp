@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "kernels/cpu/attention_simd.h"
+#include "kernels/cuda/ops.h"
 
 namespace quire {
 
@@ -296,6 +297,12 @@ void attention(const Context& ctx, const Tensor& q, const KvView& kv, const Batc
     }
     return cost;
   });
+  if constexpr (kCuda) {
+    if (ctx.device == Device::cuda) {
+      check(batch.device.positions != nullptr, "attention: the batch was not uploaded");
+      return cuda::attention(ctx, q, kv, batch, heads, out);
+    }
+  }
   const cpu::AttentionSimd& simd = ctx.isa == Isa::avx512 ? cpu::kAttentionAvx512
                                    : ctx.isa == Isa::avx2 ? cpu::kAttentionAvx2
                                                           : cpu::kAttentionBaseline;

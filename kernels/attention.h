@@ -34,7 +34,7 @@ constexpr int64_t kSpanTokens = 4 * kPageTokens;
 void attention(const Context& ctx, const Tensor& q, const KvView& kv, const Batch& batch, int64_t heads,
                const Tensor& out);
 
-// The most scratch it takes for steps of up to `tokens`, over sequences of up to `context` tokens.
+// The most scratch it takes on the CPU for steps of up to `tokens`, over sequences of up to `context` tokens.
 int64_t attention_scratch(const KvLayout& layout, int64_t heads, int64_t kv_heads, int64_t tokens, int64_t context,
                           int threads);
 

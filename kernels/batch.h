@@ -13,12 +13,23 @@ struct BatchSequence {
   int64_t position;  // of its first token here
 };
 
+// The same on the GPU, made by upload_batch: what kernels read.
+struct BatchOnDevice {
+  const int32_t *tokens = nullptr, *positions = nullptr, *slots = nullptr;  // (T) each
+  const int32_t* logits_rows = nullptr;
+};
+
 struct Batch {
   std::vector<int32_t> tokens;     // (T)
   std::vector<int32_t> positions;  // (T)
   std::vector<BatchSequence> sequences;
   std::vector<int32_t> logits_rows;  // rows whose logits are wanted, ascending
+  BatchOnDevice device;              // null pointers on the CPU
   int64_t size() const { return int64_t(tokens.size()); }
 };
+
+struct Context;
+// With a GPU's context: batch.device is made, in the context's scratch.
+void upload_batch(const Context& ctx, Batch& batch);
 
 }  // namespace quire

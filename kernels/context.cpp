@@ -45,12 +45,13 @@ Isa default_isa() {
 }
 
 std::byte* Scratch::take_bytes(size_t bytes) {
-  bytes = (bytes + 63) / 64 * 64;
+  const size_t align = device_ == Device::cuda ? 256 : 64;
+  bytes = (bytes + align - 1) / align * align;
   while (block_ < blocks_.size() && used_ + bytes > blocks_[block_].size()) {
     ++block_;
     used_ = 0;
   }
-  if (block_ == blocks_.size()) blocks_.emplace_back(std::max<size_t>(bytes, 1 << 20));
+  if (block_ == blocks_.size()) blocks_.emplace_back(std::max<size_t>(bytes, 1 << 20), device_);
   std::byte* p = blocks_[block_].data() + used_;
   used_ += bytes;
   return p;
@@ -62,13 +63,13 @@ void Scratch::reset() {
   if (blocks_.size() > 1) {  // one block for all of it next time
     const size_t total = capacity();
     blocks_.clear();
-    blocks_.emplace_back(total);
+    blocks_.emplace_back(total, device_);
   }
 }
 
 size_t Scratch::capacity() const {
   size_t total = 0;
-  for (const HostBuffer& b : blocks_) total += b.size();
+  for (const Buffer& b : blocks_) total += b.size();
   return total;
 }
 

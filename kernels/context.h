@@ -3,6 +3,8 @@
 #include <string>
 #include <vector>
 
+#include "base/cuda/build.h"
+#include "base/cuda/runtime.h"
 #include "base/parallel.h"
 #include "kernels/profile.h"
 #include "quant/storage.h"
@@ -21,11 +23,12 @@ const char* to_string(Isa isa);
 // A stack of memory that grows to the largest step it has seen, then never allocates again.
 class Scratch {
  public:
+  explicit Scratch(Device device = Device::cpu) : device_(device) {}
   template <class T>
   T* take(int64_t count) {
     return reinterpret_cast<T*>(take_bytes(size_t(count) * sizeof(T)));
   }
-  std::byte* take_bytes(size_t bytes);  // 64-byte aligned, not cleared
+  std::byte* take_bytes(size_t bytes);  // aligned to 64 bytes (256 on a GPU), not cleared
   void reset();                         // invalidates everything taken
   size_t capacity() const;
 
@@ -46,16 +49,20 @@ class Scratch {
   };
 
  private:
-  std::vector<HostBuffer> blocks_;
+  Device device_;
+  std::vector<Buffer> blocks_;
   size_t block_ = 0, used_ = 0;  // the next byte is blocks_[block_] + used_
 };
 
+// With device cuda every tensor and array that an op is given lies there (unless its header says otherwise), and the
+// op is enqueued on `stream`: it has run when the stream is synchronized.
 struct Context {
   Device device = Device::cpu;
   Isa isa = default_isa();
-  ThreadPool* pool = nullptr;  // borrowed
-  Scratch* scratch = nullptr;  // borrowed
-  Profile* profile = nullptr;  // borrowed; null: nobody observes
+  ThreadPool* pool = nullptr;           // borrowed
+  Scratch* scratch = nullptr;           // borrowed; of this device
+  Profile* profile = nullptr;           // borrowed; null: nobody observes
+  cuda::StreamHandle stream = nullptr;  // borrowed; of the device cuda
 
   template <class Fn>
   void parallel_for(int64_t n, int64_t grain, Fn&& fn) const {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "kernels/cpu/row_simd.h"
+#include "kernels/cuda/encode.h"
 
 namespace quire {
 
@@ -28,13 +29,63 @@ void copy_row(const Tensor& src, int64_t from, const Tensor& dst, int64_t to, co
   copy(src.aux, dst.aux, aux_bytes);
 }
 
+int64_t scale_span(const Tensor& t) { return t.scale.ptr && t.scale.pitch != 0 ? t.scale.rows : 1; }
+
+void copy_on_device(const Context& ctx, const Tensor& src, const Tensor& dst, const int32_t* gather) {
+  const RowBytes bytes = info(src.codec).row_bytes(src.cols, src.groups());
+  cuda::PlaneCopy planes[4];
+  int count = 0;
+  const auto add = [&](const Plane& from, const Plane& to, int64_t n) {
+    if (from.ptr && to.ptr && n > 0) planes[count++] = {from, to, n};
+  };
+  add(src.data, dst.data, bytes.data);
+  add(src.high, dst.high, bytes.high);
+  add(src.scale, dst.scale, bytes.scale);
+  add(src.aux, dst.aux, bytes.aux > 0 ? bytes.aux : src.groups() * 4);
+  cuda::copy_rows(ctx, planes, count, gather, dst.rows);
+}
+
+// Rows that are not f32 become so in scratch first, some at a time.
+void convert_on_device(const Context& ctx, const Tensor& src, const Tensor& dst, const int32_t* gather) {
+  if (copies_rows(src, dst)) return copy_on_device(ctx, src, dst, gather);
+  const auto plain = [](const Tensor& t) { return t.codec == id<F32> && t.data.pitch % 4 == 0; };
+  if (plain(dst)) {
+    float* out = dst.rows > 0 ? dst.data.row<float>(0) : nullptr;
+    return cuda::decode_rows(ctx, src, gather, 0, dst.rows, out, dst.data.pitch / 4);
+  }
+  cuda::EncodePlan plan;
+  plan.to = dst;
+  if (plain(src)) {
+    plan.x = src.data.row<const float>(0);
+    plan.ld = src.data.pitch / 4;
+    plan.gather = gather;
+    return cuda::encode_rows(ctx, plan, dst.rows);
+  }
+  constexpr int64_t kScratchFloats = 8 << 20;
+  const int64_t span = scale_span(dst);
+  const int64_t step = std::max<int64_t>(span, kScratchFloats / std::max<int64_t>(1, src.cols) / span * span);
+  const Scratch::Scope scope(*ctx.scratch);
+  float* values = ctx.scratch->take<float>(std::min(step, dst.rows) * src.cols);
+  for (int64_t at = 0; at < dst.rows; at += step) {
+    const int64_t n = std::min(step, dst.rows - at);
+    cuda::decode_rows(ctx, src, gather ? gather + at : nullptr, at, n, values, src.cols);
+    plan.to = rows_of(dst, at, n);
+    plan.x = values;
+    plan.ld = src.cols;
+    cuda::encode_rows(ctx, plan, n);
+  }
+}
+
 }  // namespace
 
 void convert(const Context& ctx, const Tensor& src, const Tensor& dst, const int32_t* gather) {
-  check(src.device == Device::cpu && dst.device == Device::cpu, "convert: {} to {}: both must be on the CPU",
-        describe(src), describe(dst));
+  check(src.device == ctx.device && dst.device == ctx.device,
+        "convert: {} to {}: both must be on the device of the context", describe(src), describe(dst));
   check(src.cols == dst.cols && (gather || src.rows == dst.rows), "convert: {} does not fit {}", describe(src),
         describe(dst));
+  if constexpr (kCuda) {
+    if (ctx.device == Device::cuda) return convert_on_device(ctx, src, dst, gather);
+  }
   if (gather) {
     for (int64_t i = 0; i < dst.rows; ++i) {
       check(gather[i] >= 0 && gather[i] < src.rows, "convert: row {} is not in {}", gather[i], describe(src));
@@ -61,7 +112,7 @@ void convert(const Context& ctx, const Tensor& src, const Tensor& dst, const int
     });
     return;
   }
-  const int64_t span = dst.scale.ptr && dst.scale.pitch != 0 ? dst.scale.rows : 1;
+  const int64_t span = scale_span(dst);
   const ScaleSource source = scale_source(dst);
   const int64_t spans = (dst.rows + span - 1) / span;
   ctx.parallel_for(spans, std::max<int64_t>(1, 8 / span), [&](int64_t begin, int64_t end) {

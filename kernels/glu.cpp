@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "kernels/cpu/row_simd.h"
+#include "kernels/cuda/encode.h"
 
 namespace quire {
 
@@ -13,6 +14,16 @@ void glu(const Context& ctx, const Tensor& x, const Tensor& y) {
   const ProfileScope scope(ctx.profile, "glu", [&] {
     return OpCost{tensor_bytes(x) + tensor_bytes(y), 5 * y.rows * y.cols};
   });
+  if constexpr (kCuda) {
+    if (ctx.device == Device::cuda) {
+      cuda::EncodePlan plan;
+      plan.from = cuda::RowsFrom::glu;
+      plan.to = y;
+      plan.x = x.data.row<const float>(0);
+      plan.ld = x.data.pitch / 4;
+      return cuda::encode_rows(ctx, plan, y.rows);
+    }
+  }
   const cpu::RowSimd& simd = cpu::row_simd(ctx.isa);
   ctx.parallel_for(x.rows, 4, [&](int64_t begin, int64_t end) {
     thread_local std::vector<float> row;

@@ -4,6 +4,9 @@
 #include <cmath>
 #include <vector>
 
+#include "kernels/cuda/encode.h"
+#include "kernels/cuda/ops.h"
+
 namespace quire {
 
 namespace {
@@ -118,11 +121,37 @@ void Hadamard::apply(float* in, float* out, bool transpose) const {
   }
 }
 
+void Hadamard::upload(cuda::StreamHandle stream) {
+  device_ = Buffer(base_.size(), Device::cuda);
+  if constexpr (kCuda) cuda::copy_async(device_.data(), base_.data(), base_.size(), stream);
+}
+
+namespace {
+
+void hadamard_on_device(const Context& ctx, const Tensor& x, const Hadamard& h, bool transpose, const Tensor& y) {
+  check(h.on_device() != nullptr, "hadamard: the matrix was not uploaded");
+  const cuda::HadamardShape shape{h.on_device(), h.k(), h.power(), 1.0f / std::sqrt(float(h.order())), transpose};
+  if (y.codec == id<F32>) return cuda::hadamard(ctx, x, shape, y.data.row<float>(0), y.data.pitch / 4);
+  const Scratch::Scope scope(*ctx.scratch);
+  cuda::EncodePlan plan;
+  float* values = ctx.scratch->take<float>(x.rows * x.cols);
+  cuda::hadamard(ctx, x, shape, values, x.cols);
+  plan.to = y;
+  plan.x = values;
+  plan.ld = x.cols;
+  cuda::encode_rows(ctx, plan, y.rows);
+}
+
+}  // namespace
+
 void hadamard(const Context& ctx, const Tensor& x, const Hadamard& h, bool transpose, const Tensor& y) {
   check(x.codec == id<F32> && y.rows == x.rows && y.cols == x.cols && x.cols % h.order() == 0,
         "hadamard: x {} (f32) and y {} do not fit each other and blocks of {} columns", describe(x), describe(y),
         h.order());
   check(y.scale.rows == 1, "hadamard: rows of y {} share scales", describe(y));
+  if constexpr (kCuda) {
+    if (ctx.device == Device::cuda) return hadamard_on_device(ctx, x, h, transpose, y);
+  }
   const CodecInfo& to = info(y.codec);
   ctx.parallel_for(x.rows, 4, [&](int64_t begin, int64_t end) {
     thread_local std::vector<float> work;

@@ -22,6 +22,9 @@ class Hadamard {
   int64_t power() const { return int64_t(1) << log2_; }
   int sign(int64_t row, int64_t column) const { return base_[size_t(row * k_ + column)]; }  // of H_K: 1 or -1
 
+  void upload(cuda::StreamHandle stream);                                                      // once, for a GPU
+  const int8_t* on_device() const { return reinterpret_cast<const int8_t*>(device_.data()); }  // signs (K, K)
+
   // out = H in / sqrt(N), or H^T in / sqrt(N), which undoes it. in and out (N) must not overlap; in is overwritten.
   void apply(float* in, float* out, bool transpose) const;
 
@@ -29,6 +32,7 @@ class Hadamard {
   int64_t k_ = 1;
   int log2_ = 0;
   std::vector<int8_t> base_;  // (K, K)
+  Buffer device_;
 };
 
 // y (T, D) in any format = x (T, D) f32, every `h.order()` columns transformed. D is a multiple of the order. y may be

@@ -17,8 +17,10 @@ struct KvView {
   KvLayout open_layout;
   std::byte* open_pool = nullptr;
   const int64_t* open_first = nullptr;
+  // On a GPU page_table lies there, and in place of open_first: the open page that each row of the batch belongs to.
+  const int32_t* row_open = nullptr;  // (T)
 
-  std::byte* block(int64_t slot, int64_t page_index, int64_t head) const {
+  QUIRE_HD std::byte* block(int64_t slot, int64_t page_index, int64_t head) const {
     const int64_t page = page_table[slot * max_pages + page_index];
     return pool + kv_block_offset(layout, page, kv_heads, head);
   }

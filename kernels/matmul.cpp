@@ -3,6 +3,8 @@
 #include <cstring>
 
 #include "kernels/cpu/matmul_simd.h"
+#include "kernels/cuda/encode.h"
+#include "kernels/cuda/ops.h"
 
 namespace quire {
 
@@ -35,6 +37,24 @@ void run_amx(const Context& ctx, const Tensor& x, const PackedWeight& w, const T
   cpu::matmul_int(simd, ctx, x, w, y, epilogue);
 }
 
+// On a GPU, canonical rows.
+[[maybe_unused]] void generic_int(const Context& ctx, const Tensor& x, const PackedWeight& w, const Tensor& y,
+                                  const Epilogue& epilogue) {
+  if constexpr (kCuda) cuda::matmul_int(ctx, x, w.rows, y, epilogue);
+}
+[[maybe_unused]] void generic_float(const Context& ctx, const Tensor& x, const PackedWeight& w, const Tensor& y,
+                                    const Epilogue& epilogue) {
+  if constexpr (kCuda) {
+    if (x.codec == id<F32>) {
+      const float* rows = x.data.row<const float>(0);
+      return cuda::matmul_float(ctx, rows, x.data.pitch / 4, x.rows, w.rows, y, epilogue);
+    }
+    float* rows = ctx.scratch->take<float>(x.rows * x.cols);
+    cuda::decode_rows(ctx, x, nullptr, 0, x.rows, rows, x.cols);
+    cuda::matmul_float(ctx, rows, x.cols, x.rows, w.rows, y, epilogue);
+  }
+}
+
 // What makes the pair of formats meaningless to every kernel.
 void check_problem(const MatmulProblem& p) {
   if (!cpu::integer_rule(p)) return;
@@ -55,7 +75,7 @@ void check_tensor(const Tensor& t, const char* name, const Context& ctx) {
 
 // Parts one after the other as one canonical tensor.
 PackedWeight concatenate(const Context& ctx, const std::vector<Tensor>& parts, const MatmulProblem& problem) {
-  PackedWeight w = empty_weight(problem, nullptr);
+  PackedWeight w = empty_weight(problem, nullptr, ctx.device);
   int64_t row0 = 0;
   for (const Tensor& part : parts) {
     pack_slice(ctx, part, row0, w);
@@ -67,7 +87,6 @@ PackedWeight concatenate(const Context& ctx, const std::vector<Tensor>& parts, c
 void check_operands(const Context& ctx, const Tensor& x, const PackedWeight& w, const Tensor& y) {
   const MatmulProblem& p = w.problem;
   check(ctx.pool && ctx.scratch, "matmul: the context has no {}", ctx.pool ? "scratch" : "threads");
-  check(ctx.device == Device::cpu, "matmul: this build runs on the CPU only");
   check_tensor(x, "x", ctx);
   check_tensor(y, "y", ctx);
   check(x.cols == p.k, "matmul: x {} does not fit w {} ({}, {}): x must have {} columns", quire::describe(x),
@@ -86,7 +105,9 @@ const MatmulKernel& find_kernel(const Context& ctx, const PackedWeight& w, std::
   std::string known;
   for (const MatmulKernel& k : matmul_kernels()) {
     known += fmt::format("{}{}", known.empty() ? "" : " ", k.name);
-    if (name.empty() ? k.layout != w.layout || k.isa > ctx.isa || !k.supports(w.problem) : name != k.name) continue;
+    const bool fits = k.layout == w.layout && k.device == ctx.device && k.isa <= ctx.isa && k.supports(w.problem);
+    if (name.empty() ? !fits : name != k.name) continue;
+    check(k.device == ctx.device, "matmul: kernel {} is not of the device of the context", k.name);
     check(k.isa <= ctx.isa, "matmul: kernel {} needs {}, the context has {}", k.name, to_string(k.isa),
           to_string(ctx.isa));
     check(k.layout == w.layout, "matmul: kernel {} reads {}, w lies in {}", k.name,
@@ -104,7 +125,7 @@ const MatmulKernel& find_kernel(const Context& ctx, const PackedWeight& w, std::
 const std::vector<MatmulKernel>& matmul_kernels() {
   using cpu::kBytePanels, cpu::kFloatPanels, cpu::kNibblePanels;
   constexpr Isa kWide = Isa::avx512, kAvx2 = Isa::avx2;
-  static const std::vector<MatmulKernel> kernels = {
+  static const std::vector<MatmulKernel> cpu_kernels = {
       {"int_nibbles_amx", &kNibblePanels, kWide, integers_in_tiles, run_amx},
       {"int_nibbles_avx512", &kNibblePanels, kWide, cpu::integer_rule, run_int<cpu::kMatmulAvx512>},
       {"int_nibbles_avx2", &kNibblePanels, kAvx2, cpu::integer_rule, run_int<cpu::kMatmulAvx2>},
@@ -121,12 +142,22 @@ const std::vector<MatmulKernel>& matmul_kernels() {
       {"decode_avx2", nullptr, kAvx2, floats, run_float<cpu::kMatmulAvx2>},
       {"reference", nullptr, Isa::baseline, anything, cpu::matmul_reference},
   };
-  return kernels;
+  if constexpr (kCuda) {
+    static const std::vector<MatmulKernel> kernels = [] {
+      std::vector<MatmulKernel> all = cpu_kernels;
+      all.push_back({"generic_int", nullptr, Isa::baseline, cpu::integer_rule, generic_int, Device::cuda});
+      all.push_back({"generic_float", nullptr, Isa::baseline, floats, generic_float, Device::cuda});
+      return all;
+    }();
+    return kernels;
+  }
+  return cpu_kernels;
 }
 
-const WeightLayout* choose_layout(const MatmulProblem& problem, Isa isa) {
+const WeightLayout* choose_layout(const MatmulProblem& problem, Isa isa, Device device) {
   for (const MatmulKernel& k : matmul_kernels()) {
-    if (k.isa <= isa && k.supports(problem) && (!k.layout || k.layout->supports(problem))) return k.layout;
+    if (k.device == device && k.isa <= isa && k.supports(problem) && (!k.layout || k.layout->supports(problem)))
+      return k.layout;
   }
   return nullptr;
 }
@@ -146,15 +177,56 @@ void copy_rows(const Tensor& src, const Tensor& dst) {
   }
 }
 
-PackedWeight empty_weight(const MatmulProblem& problem, const WeightLayout* layout) {
+namespace {
+
+std::string table_from_device(const Context& ctx, const Tensor& t, size_t bytes) {
+  std::string table(bytes, '\0');
+  if constexpr (kCuda) {
+    cuda::copy_async(table.data(), t.table.ptr, bytes, ctx.stream);
+    cuda::synchronize(ctx.stream);
+  }
+  return table;
+}
+
+// pack_slice for canonical rows on a GPU.
+[[maybe_unused]] void copy_slice_on_device(const Context& ctx, const Tensor& src, int64_t row0, const PackedWeight& w) {
+  const CodecInfo& codec = info(w.problem.w.codec);
+  const size_t table = size_t(codec.table_bytes * (codec.table_shared ? 1 : w.problem.k));
+  if (table > 0 && row0 == 0) {
+    Tensor from = src, to = w.rows;
+    from.rows = to.rows = 0;  // the table alone
+    copy_tensor(from, to, ctx.stream);
+  }
+  check(table == 0 || table_from_device(ctx, src, table) == table_from_device(ctx, w.rows, table),
+        "pack_weight: parts in {} have codebooks of their own; pack them apart", codec.name);
+  const RowBytes bytes = codec.row_bytes(src.cols, src.groups());
+  const Tensor dst = rows_of(w.rows, row0, src.rows);
+  cuda::PlaneCopy planes[4];
+  int count = 0;
+  const auto add = [&](const Plane& from, const Plane& to, int64_t size) {
+    if (size > 0) planes[count++] = {from, to, size};
+  };
+  add(src.data, dst.data, bytes.data);
+  add(src.high, dst.high, bytes.high);
+  add(src.scale, dst.scale, bytes.scale);
+  add(src.aux, dst.aux, bytes.aux);
+  if constexpr (kCuda) cuda::copy_rows(ctx, planes, count, nullptr, src.rows);
+}
+
+}  // namespace
+
+PackedWeight empty_weight(const MatmulProblem& problem, const WeightLayout* layout, Device device) {
   check_problem(problem);
   check(!layout || layout->supports(problem), "pack_weight: layout {} does not support {}", layout ? layout->name : "",
         describe(problem));
   PackedWeight w;
   w.problem = problem;
   w.layout = layout;
-  w.data = HostBuffer(size_t(layout ? layout->bytes(problem) : storage_bytes(problem.w, problem.n, problem.k)));
-  if (!layout) w.rows = place_tensor(w.data.data(), problem.w, problem.n, problem.k);
+  check(!layout || device == Device::cpu, "pack_weight: layout {} has no packing kernel for a GPU",
+        layout ? layout->name : "");
+  const StorageOptions options{.device = device};
+  w.data = Buffer(size_t(layout ? layout->bytes(problem) : storage_bytes(problem.w, problem.n, problem.k)), device);
+  if (!layout) w.rows = place_tensor(w.data.data(), problem.w, problem.n, problem.k, options);
   return w;
 }
 
@@ -163,6 +235,9 @@ void pack_slice(const Context& ctx, const Tensor& src, int64_t row0, PackedWeigh
   check_tensor(src, "w", ctx);
   check(format_of(src) == w.problem.w && src.cols == w.problem.k && row0 + src.rows <= w.problem.n,
         "pack_weight: {} as rows {}.. of {}", quire::describe(src), row0, describe(w.problem));
+  if constexpr (kCuda) {
+    if (ctx.device == Device::cuda) return copy_slice_on_device(ctx, src, row0, w);
+  }
   if (!w.layout) {
     const CodecInfo& codec = info(w.problem.w.codec);
     const size_t table = size_t(codec.table_bytes * (codec.table_shared ? 1 : w.problem.k));
@@ -200,7 +275,7 @@ PackedWeight pack_weight(const Context& ctx, const std::vector<Tensor>& parts, F
     return w;
   }
   if (!layout) return concatenate(ctx, parts, problem);
-  PackedWeight w = empty_weight(problem, layout);
+  PackedWeight w = empty_weight(problem, layout, ctx.device);
   if (!aligned) {
     pack_slice(ctx, concatenate(ctx, parts, problem).rows, 0, w);
     return w;

@@ -22,7 +22,7 @@
 namespace quire {
 
 struct Epilogue {
-  const float* bias = nullptr;      // (N)
+  const float* bias = nullptr;      // (N), where y lies
   const float* residual = nullptr;  // (M, N), leading dimension of y; may be y itself
 };
 
@@ -46,7 +46,7 @@ struct PackedWeight {
   MatmulProblem problem{};
   const WeightLayout* layout = nullptr;  // null: canonical rows, used as they lie
   Tensor rows;                           // canonical (N, K), when layout is null
-  HostBuffer data;
+  Buffer data;
 };
 
 struct MatmulKernel {
@@ -55,23 +55,26 @@ struct MatmulKernel {
   Isa isa;                     // least that it needs
   bool (*supports)(const MatmulProblem& problem);
   void (*run)(const Context& ctx, const Tensor& x, const PackedWeight& w, const Tensor& y, const Epilogue& epilogue);
+  Device device = Device::cpu;
 };
 
-// In order of preference; the last, "reference", runs everything.
+// In order of preference; the last of each device ("reference", "generic_int" and "generic_float") run everything.
 const std::vector<MatmulKernel>& matmul_kernels();
 
-// The layout the best kernel for this problem reads (null: canonical), for this ISA.
-const WeightLayout* choose_layout(const MatmulProblem& problem, Isa isa);
+// The layout the best kernel for this problem reads (null: canonical), for this device and ISA.
+const WeightLayout* choose_layout(const MatmulProblem& problem, Isa isa, Device device = Device::cpu);
 
 // Packing a slice at a time, so that a matrix need never be there whole beside its packed form: memory for the whole
 // weight first (canonical rows where layout is null), then canonical rows src (n, K) as its rows row0.., in any order.
-// row0 is a multiple of 64. Slices in formats with a codebook share one.
-PackedWeight empty_weight(const MatmulProblem& problem, const WeightLayout* layout);
+// row0 is a multiple of 64, except where layout is null. Slices in formats with a codebook share one. On the device of
+// the context.
+PackedWeight empty_weight(const MatmulProblem& problem, const WeightLayout* layout, Device device = Device::cpu);
 void pack_slice(const Context& ctx, const Tensor& src, int64_t row0, PackedWeight& w);
-// Rows of one tensor to those of another of the same format and K, scale by scale.
+// Rows of one tensor to those of another of the same format and K, scale by scale. On the CPU.
 void copy_rows(const Tensor& src, const Tensor& dst);
 
-// Packs w for activations of format x. `parts` are concatenated along N (qkv, gate and up): same format and K.
+// Packs w for activations of format x. `parts` are concatenated along N (qkv, gate and up): same format and K; on the
+// device of the context.
 PackedWeight pack_weight(const Context& ctx, const std::vector<Tensor>& parts, Format x, const WeightLayout* layout);
 
 // `kernel` forces one by name (tests, benchmarks); Error if it does not support the problem. Every shape is checked.

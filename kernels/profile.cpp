@@ -1,5 +1,7 @@
 #include "kernels/profile.h"
 
+#include "base/cuda/build.h"
+
 namespace quire {
 
 void Profile::add(std::string_view name, double seconds, OpCost cost) {
@@ -19,6 +21,9 @@ void Profile::add(std::string_view name, double seconds, OpCost cost) {
 }
 
 void ProfileScope::finish() {
+  if constexpr (kCuda) {
+    if (profile_->stream_) cuda::synchronize(profile_->stream_);
+  }
   const double seconds = std::chrono::duration<double>(Clock::now() - start_).count();
   profile_->add(name_, seconds - profile_->inner_, cost_);
   profile_->inner_ = outer_ + seconds;

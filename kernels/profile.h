@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/cuda/runtime.h"
 #include "quant/formats.h"
 
 namespace quire {
@@ -31,12 +32,14 @@ class Profile {
     for (const OpTotal& t : totals_) sum += t.seconds;
     return sum;
   }
+  void wait_for(cuda::StreamHandle stream) { stream_ = stream; }  // every op is timed until it has run there
 
  private:
   friend class ProfileScope;
   void add(std::string_view name, double seconds, OpCost cost);
   std::vector<OpTotal> totals_;
-  double inner_ = 0.0;  // seconds of finished ops inside the one that runs
+  cuda::StreamHandle stream_ = nullptr;  // that ops enqueue on, with a GPU
+  double inner_ = 0.0;                   // seconds of finished ops inside the one that runs
 };
 
 // One call of an op, from here to the end of the scope. `cost` gives an OpCost and is asked only if somebody observes;

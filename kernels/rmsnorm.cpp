@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "kernels/cpu/row_simd.h"
+#include "kernels/cuda/encode.h"
 
 namespace quire {
 
@@ -18,6 +19,18 @@ void rmsnorm(const Context& ctx, const Tensor& x, const Tensor& weight, float ep
   const ProfileScope scope(ctx.profile, "rmsnorm", [&] {
     return OpCost{tensor_bytes(x) + tensor_bytes(weight) + tensor_bytes(y), 4 * x.rows * x.cols};
   });
+  if constexpr (kCuda) {
+    if (ctx.device == Device::cuda) {
+      cuda::EncodePlan plan;
+      plan.from = cuda::RowsFrom::norm;
+      plan.to = y;
+      plan.x = x.data.row<const float>(0);
+      plan.ld = x.data.pitch / 4;
+      plan.weight = weight.data.row<const float>(0);
+      plan.eps = eps;
+      return cuda::encode_rows(ctx, plan, y.rows);
+    }
+  }
   const cpu::RowSimd& simd = cpu::row_simd(ctx.isa);
   const float* w = weight.data.row<const float>(0);
   ctx.parallel_for(x.rows, 4, [&](int64_t begin, int64_t end) {

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "kernels/cpu/row_simd.h"
+#include "kernels/cuda/ops.h"
 
 namespace quire {
 
@@ -20,10 +21,21 @@ RopeTable::RopeTable(int64_t positions, int64_t rope_dim, double theta)
   }
 }
 
+void RopeTable::upload(cuda::StreamHandle stream) {
+  device_ = Buffer(values_.size() * sizeof(float), Device::cuda);
+  if constexpr (kCuda) cuda::copy_async(device_.data(), values_.data(), device_.size(), stream);
+}
+
 void rope(const Context& ctx, const Tensor& x, int64_t heads, int64_t head_dim, const int32_t* positions,
           const RopeTable& table) {
   check(x.codec == id<F32> && x.cols >= heads * head_dim && table.dim() <= head_dim,
         "rope: {} heads of {} (first {} rotated) do not fit x {}", heads, head_dim, table.dim(), describe(x));
+  if constexpr (kCuda) {
+    if (ctx.device == Device::cuda) {
+      check(table.on_device() != nullptr, "rope: the table was not uploaded");
+      return cuda::rope(ctx, x, heads, head_dim, positions, table.on_device(), table.dim());
+    }
+  }
   for (int64_t t = 0; t < x.rows; ++t) {
     check(positions[t] >= 0 && positions[t] < table.positions(), "rope: position {} is outside the context of {}",
           positions[t], table.positions());

@@ -14,14 +14,17 @@ class RopeTable {
   const float* sin(int64_t position) const { return values_.data() + position * dim_ + dim_ / 2; }
   int64_t positions() const { return positions_; }
   int64_t dim() const { return dim_; }
+  void upload(cuda::StreamHandle stream);                                                    // once, for a GPU
+  const float* on_device() const { return reinterpret_cast<const float*>(device_.data()); }  // (positions, 2, R/2)
 
  private:
   int64_t positions_, dim_;
   std::vector<float> values_;  // (positions, 2, R/2)
+  Buffer device_;
 };
 
 // Rotates `heads` heads of head_dim channels in place in x (T, >= heads * head_dim) f32; only the first table.dim()
-// dims of a head. positions (T).
+// dims of a head. positions (T); on a GPU they are not checked.
 void rope(const Context& ctx, const Tensor& x, int64_t heads, int64_t head_dim, const int32_t* positions,
           const RopeTable& table);
 

@@ -5,6 +5,7 @@
 #include <unordered_set>
 
 #include "base/error.h"
+#include "kernels/cuda/ops.h"
 
 namespace quire {
 
@@ -92,6 +93,7 @@ int32_t sample(std::span<const float> logits, const SampleParams& params, double
     all.resize(nucleus(all, weigh, total_of(), params.top_p));
     drop_unlikely(all);
   }
+  std::sort(all.begin(), all.end(), [](const Candidate& a, const Candidate& b) { return a.token < b.token; });
   double target = uniform * total_of();
   int32_t last = int32_t(best);  // for what rounding leaves
   for (const Candidate& c : all) {
@@ -101,6 +103,43 @@ int32_t sample(std::span<const float> logits, const SampleParams& params, double
     if (w > 0.0) last = c.token;
   }
   return last;
+}
+
+std::vector<int32_t> sample_rows(const Context& ctx, const Tensor& logits, std::span<const SampleRow> rows,
+                                 std::span<const LogitChange> changes) {
+  check(logits.codec == id<F32> && logits.rows == int64_t(rows.size()) && logits.cols > 0,
+        "sample: {} rows for logits {}", rows.size(), describe(logits));
+  for (const SampleRow& row : rows) {
+    check(row.first >= 0 && row.count >= 0 && size_t(row.first) + size_t(row.count) <= changes.size(),
+          "sample: changes [{}, +{}) of {}", row.first, row.count, changes.size());
+  }
+  std::vector<int32_t> ids(rows.size(), -1);
+  if constexpr (kCuda) {
+    if (ctx.device == Device::cuda) {
+      const Scratch::Scope scope(*ctx.scratch);
+      const auto upload = [&](auto list) {
+        std::byte* there = ctx.scratch->take_bytes(list.size_bytes());
+        cuda::copy_async(there, list.data(), list.size_bytes(), ctx.stream);
+        return there;
+      };
+      const auto* plans = reinterpret_cast<const SampleRow*>(upload(rows));
+      const auto* all = reinterpret_cast<const LogitChange*>(upload(changes));
+      int32_t* out = ctx.scratch->take<int32_t>(int64_t(ids.size()));
+      cuda::sample_rows(ctx, logits, plans, all, out);
+      cuda::copy_async(ids.data(), out, ids.size() * sizeof(int32_t), ctx.stream);
+      cuda::synchronize(ctx.stream);
+      return ids;
+    }
+  }
+  for (size_t r = 0; r < rows.size(); ++r) {
+    float* x = logits.data.row<float>(int64_t(r));
+    for (const LogitChange& c : changes.subspan(size_t(rows[r].first), size_t(rows[r].count))) {
+      x[c.token] = changed(x[c.token], c, rows[r].repetition);
+    }
+    const std::span<const float> row(x, size_t(logits.cols));
+    if (std::isfinite(*std::max_element(row.begin(), row.end()))) ids[r] = sample(row, rows[r].params, rows[r].uniform);
+  }
+  return ids;
 }
 
 void penalise(std::span<float> logits, std::span<const int32_t> recent, float repetition,

@@ -47,8 +47,8 @@ KvCache::KvCache(const KvCacheConfig& config)
     : config_(config),
       layout_(kv_layout(config.scheme.k, config.scheme.v, config.head_dim)),
       open_layout_(kv_layout({}, {}, config.head_dim)),
-      pool_(size_t(config.pages * page_bytes(config))),
-      stage_(size_t(stage_bytes(config))),
+      pool_(size_t(config.pages * page_bytes(config)), config.device),
+      stage_(size_t(stage_bytes(config)), config.device),
       pages_(config.pages),
       slots_(size_t(config.slots)),
       page_table_(size_t(config.slots * pages_for(config.max_tokens)), 0),
@@ -69,6 +69,7 @@ int32_t KvCache::open(std::span<const int32_t> tokens) {
     if (page < 0) break;
     parent = Pages::key(parent, page_tokens);
     page_table_[size_t(slot * max_pages_ + int64_t(s.pages.size()))] = page;
+    table_changed_ = true;
     s.pages.push_back(page);
     s.keys.push_back(parent);
     s.length += kPageTokens;
@@ -83,8 +84,9 @@ int32_t KvCache::fork(int32_t from) {
   for (const int32_t page : slots_[size_t(from)].pages) pages_.retain(page);
   std::copy_n(page_table_.begin() + from * max_pages_, max_pages_, page_table_.begin() + slot * max_pages_);
   for (int64_t layer = 0; stage_.size() > 0 && layer < config_.layers; ++layer) {
-    std::memcpy(stage(layer, slot, 0), stage(layer, from, 0), size_t(config_.kv_heads * open_layout_.bytes));
+    copy_bytes(stage(layer, slot, 0), stage(layer, from, 0), config_.kv_heads * open_layout_.bytes);
   }
+  table_changed_ = true;
   return slot;
 }
 
@@ -119,6 +121,7 @@ bool KvCache::reserve(int32_t slot, int64_t tokens) {
     } else {
       s.pages.push_back(pages_.allocate());
       page_table_[size_t(slot * max_pages_ + i)] = s.pages.back();
+      table_changed_ = true;
     }
   }
   return true;
@@ -132,8 +135,9 @@ void KvCache::make_writable(int32_t slot, int64_t page_index) {
   const int64_t block = config_.kv_heads * layout_.bytes;
   for (int64_t layer = 0; layer < config_.layers; ++layer) {
     std::byte* pool = pool_.data() + layer * config_.pages * block;
-    std::memcpy(pool + page * block, pool + old * block, size_t(block));
+    copy_bytes(pool + page * block, pool + old * block, block);
   }
+  table_changed_ = true;
   pages_.release(old);
   s.pages[size_t(page_index)] = page;
   page_table_[size_t(slot * max_pages_ + page_index)] = page;
@@ -160,7 +164,8 @@ void KvCache::begin_step(const Batch& batch) {
     pages += pages_for(s.position + s.count) - s.position / kPageTokens;
   }
   const size_t bytes = size_t(pages * config_.kv_heads * open_layout_.bytes);
-  if (layout_.sealed() && bytes > open_.size()) open_ = HostBuffer(bytes);
+  if (layout_.sealed() && bytes > open_.size()) open_ = Buffer(bytes, config_.device);
+  if (config_.device == Device::cuda) upload_step(batch);
 }
 
 void KvCache::append(const Context& ctx, int64_t layer, const Batch& batch, const Tensor& k, const Tensor& v) {
@@ -168,11 +173,15 @@ void KvCache::append(const Context& ctx, int64_t layer, const Batch& batch, cons
   check(k.codec == id<F32> && v.codec == id<F32> && k.cols == width && v.cols == width && k.rows == batch.size() &&
             v.rows == batch.size(),
         "kv cache: append of k {} and v {}; f32 ({}, {}) needed", describe(k), describe(v), batch.size(), width);
+  check(ctx.device == config_.device && k.device == ctx.device && v.device == ctx.device,
+        "kv cache: append of k {} and v {}, which lie on another device than the cache", describe(k), describe(v));
   const ProfileScope scope(ctx.profile, "cache append", [&] {
     return OpCost{2 * tensor_bytes(k) + batch.size() * config_.kv_heads * layout_.bytes / kPageTokens,
                   2 * k.rows * k.cols};
   });
-  if (layout_.sealed()) {
+  if (ctx.device == Device::cuda) {
+    append_on_device(ctx, layer, k, v);
+  } else if (layout_.sealed()) {
     append_open(ctx, layer, batch, k, v);
   } else {
     append_rows(ctx, layer, batch, k, v);
@@ -233,12 +242,22 @@ void KvCache::append_open(const Context& ctx, int64_t layer, const Batch& batch,
   });
 }
 
+std::byte* KvCache::block(int64_t layer, int32_t slot, int64_t page_index, int64_t head) {
+  const KvView kv = view(layer);
+  const int64_t page = slots_[size_t(slot)].pages.at(size_t(page_index));
+  return kv.pool + kv_block_offset(layout_, page, config_.kv_heads, head);
+}
+
 KvView KvCache::view(int64_t layer) {
   KvView kv;
   kv.layout = layout_;
   kv.pool = pool_.data() + layer * config_.pages * config_.kv_heads * layout_.bytes;
   kv.kv_heads = config_.kv_heads;
   kv.page_table = page_table_.data();
+  if (config_.device == Device::cuda) {
+    kv.page_table = reinterpret_cast<const int32_t*>(device_table_.data());
+    kv.row_open = step_.open;
+  }
   kv.max_pages = max_pages_;
   kv.open_layout = open_layout_;
   kv.open_pool = open_.data();

@@ -18,6 +18,8 @@ struct KvCacheConfig {
   int64_t pages = 0;       // for all sequences together
   int64_t slots = 1;       // sequences at once
   int64_t max_tokens = 0;  // of one sequence
+  Device device = Device::cpu;
+  cuda::StreamHandle stream = nullptr;  // on a GPU: what every step of this cache is ordered on
 };
 
 class KvCache {
@@ -42,8 +44,10 @@ class KvCache {
   // One step: begin, then append for each layer (k, v (T, kv_heads * C) f32, k rotated), then end, which makes the
   // tokens part of their sequences and publishes full pages.
   void begin_step(const Batch& batch);
+  // On the device of the configuration, as k and v are.
   void append(const Context& ctx, int64_t layer, const Batch& batch, const Tensor& k, const Tensor& v);
   KvView view(int64_t layer);
+  std::byte* block(int64_t layer, int32_t slot, int64_t page_index, int64_t head);  // where that page's block lies
   void end_step(const Batch& batch);
 
   const KvCacheConfig& config() const { return config_; }
@@ -60,17 +64,30 @@ class KvCache {
   };
   void make_writable(int32_t slot, int64_t page_index);  // copy on write
   std::byte* stage(int64_t layer, int64_t slot, int64_t head);
+  void copy_bytes(std::byte* to, const std::byte* from, int64_t bytes) const;
+  void upload_step(const Batch& batch);
+  void append_on_device(const Context& ctx, int64_t layer, const Tensor& k, const Tensor& v);
   void append_rows(const Context& ctx, int64_t layer, const Batch& batch, const Tensor& k, const Tensor& v);
   void append_open(const Context& ctx, int64_t layer, const Batch& batch, const Tensor& k, const Tensor& v);
 
   KvCacheConfig config_;
   KvLayout layout_, open_layout_;
-  HostBuffer pool_, stage_, open_;  // open_: the f16 pages of this step (one layer at a time)
+  Buffer pool_, stage_, open_;  // open_: the f16 pages of this step (one layer at a time)
   Pages pages_;
   std::vector<Slot> slots_;
   std::vector<int32_t> page_table_;  // (slots, max_pages)
   int64_t max_pages_;
   std::vector<int64_t> open_first_;  // (sequences of the batch)
+
+  // What a step's kernels on a GPU read, made in begin_step; all in one array there.
+  struct Step {
+    int64_t rows = 0, stage_in = 0, stage_out = 0, sealed = 0;              // pairs, but for rows
+    const int32_t *pages = nullptr, *positions = nullptr, *open = nullptr;  // (rows)
+    const int32_t *stage_in_pairs = nullptr, *stage_out_pairs = nullptr, *sealed_pairs = nullptr;
+  };
+  Step step_;
+  Buffer step_arrays_, device_table_;
+  bool table_changed_ = true;
 };
 
 }  // namespace quire

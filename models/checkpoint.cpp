@@ -50,7 +50,7 @@ const CheckpointTensor* Checkpoint::find(const std::string& name) const {
   const auto found = state_->reordered.find(it->second);
   if (found == state_->reordered.end() || t.tensor.data.ptr) return &t;
   Checkpoint::State::Reordered& r = found->second;
-  r.buffer = HostBuffer(size_t(r.count * r.bytes));
+  r.buffer = Buffer(size_t(r.count * r.bytes));
   for (int64_t i = 0; i < r.count; ++i)
     std::memcpy(r.buffer.data() + i * r.bytes, r.source + r.place_of(i) * r.bytes, size_t(r.bytes));
   state_->release(r.source, size_t(r.count * r.bytes));
@@ -77,7 +77,7 @@ void Checkpoint::release(const std::string& name) const {
   Tensor& t = state_->tensors[it->second].tensor;
   const auto reordered = state_->reordered.find(it->second);
   if (reordered == state_->reordered.end()) return release(t);
-  reordered->second.buffer = HostBuffer();
+  reordered->second.buffer = Buffer();
   t.data.ptr = nullptr;
 }
 

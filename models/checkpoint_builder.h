@@ -17,14 +17,14 @@ struct Checkpoint::State {
   std::vector<CheckpointTensor> tensors;
   std::unordered_map<std::string, size_t> by_name;
   std::vector<std::pair<std::string, std::string>> metadata;
-  std::vector<MappedFile> files;    // what views point into
-  std::vector<HostBuffer> buffers;  // what had to be copied because it was misaligned
+  std::vector<MappedFile> files;  // what views point into
+  std::vector<Buffer> buffers;    // what had to be copied because it was misaligned
   // Tensors whose rows (of a vector: elements) come in another order than in the file: put together when asked for.
   struct Reordered {
     const std::byte* source;
     int64_t count, bytes;                      // rows, and of one row
     std::function<int64_t(int64_t)> place_of;  // where row r lies in the file
-    HostBuffer buffer;
+    Buffer buffer;
   };
   std::unordered_map<size_t, Reordered> reordered;  // by index in tensors
 

@@ -12,14 +12,11 @@ namespace {
 constexpr Format kF32{id<F32>, 0};
 
 OwnedTensor load_vector(const Context& ctx, const Checkpoint& checkpoint, const std::string& name) {
-  const Tensor& src = checkpoint.get(name);
-  OwnedTensor v = make_tensor(kF32, src.rows, src.cols);
-  convert(ctx, src, v);
-  return v;
+  return tensor_in(ctx, checkpoint.get(name), kF32);
 }
 
 Tensor scratch_tensor(const Context& ctx, Format format, int64_t rows, int64_t cols) {
-  const StorageOptions options{.row_align = 64, .sums = format.codec == id<Int8>};
+  const StorageOptions options{.row_align = 64, .sums = format.codec == id<Int8>, .device = ctx.device};
   return place_tensor(ctx.scratch->take_bytes(size_t(storage_bytes(format, rows, cols, options))), format, rows, cols,
                       options);
 }
@@ -60,8 +57,18 @@ Decoder Decoder::load(const Context& ctx, const Checkpoint& checkpoint, const Sc
   const char* embedding = "model.embed_tokens";
   d.head_ = Linear::load(ctx, checkpoint, {c.tied_embeddings ? embedding : "lm_head"}, scheme, scheme.embedding);
   const Tensor& table = checkpoint.get(std::string(embedding) + ".weight");
-  d.embed_from_head_ = c.tied_embeddings && !scheme.native;
-  if (scheme.native || (!c.tied_embeddings && format_of(table) == scheme.embedding)) {
+  const bool gpu = ctx.device == Device::cuda;
+  d.embed_from_head_ = c.tied_embeddings && !scheme.native && !gpu;
+  if (gpu) {
+    const PackedWeight& head = d.head_.parts()[0].weight;
+    const Format format = scheme.native ? format_of(table) : scheme.embedding;
+    if (c.tied_embeddings && !head.layout && head.problem.w == format) {
+      d.embedding_ = head.rows;
+    } else {
+      d.own_embedding_ = tensor_in(ctx, table, format);
+      d.embedding_ = d.own_embedding_;
+    }
+  } else if (scheme.native || (!c.tied_embeddings && format_of(table) == scheme.embedding)) {
     d.embedding_ = table;  // a few rows a step, straight from the map
   } else if (!c.tied_embeddings) {
     d.own_embedding_ = make_tensor(scheme.embedding, table.rows, table.cols);
@@ -69,6 +76,7 @@ Decoder Decoder::load(const Context& ctx, const Checkpoint& checkpoint, const Sc
     d.embedding_ = d.own_embedding_;
   }
   d.rope_.emplace_back(context, c.rope_dim, c.rope_theta);
+  if (gpu) d.rope_[0].upload(ctx.stream);
   report(c.layers + 1);
   return d;
 }
@@ -82,7 +90,7 @@ void Decoder::embed(const Context& ctx, const Batch& batch, const Tensor& h) con
       for (int64_t t = begin; t < end; ++t) head_.decode_row(batch.tokens[size_t(t)], h.data.row<float>(t));
     });
   } else {
-    convert(ctx, embedding_, h, batch.tokens.data());
+    convert(ctx, embedding_, h, ctx.device == Device::cuda ? batch.device.tokens : batch.tokens.data());
   }
 }
 
@@ -98,7 +106,8 @@ void Decoder::block(const Context& ctx, int64_t layer, const Tensor& h, const Ba
   rmsnorm(ctx, h, b.attention_norm, eps, normed);
   const Tensor qkv = scratch_tensor(ctx, kF32, tokens, q_width + 2 * kv_width);
   b.qkv.run(ctx, normed, qkv);
-  rope(ctx, qkv, c.heads + c.kv_heads, c.head_dim, batch.positions.data(), rope_[0]);
+  const int32_t* positions = ctx.device == Device::cuda ? batch.device.positions : batch.positions.data();
+  rope(ctx, qkv, c.heads + c.kv_heads, c.head_dim, positions, rope_[0]);
   cache.append(ctx, layer, batch, cols_of(qkv, q_width, kv_width), cols_of(qkv, q_width + kv_width, kv_width));
   const Tensor mixed = scratch_tensor(ctx, kF32, tokens, q_width);
   attention(ctx, cols_of(qkv, 0, q_width), cache.view(layer), batch, c.heads, mixed);
@@ -124,14 +133,16 @@ void Decoder::head(const Context& ctx, const Batch& batch, const Tensor& h, cons
   check(logits.rows == rows && logits.cols == config_.vocab, "head: logits {} for {} rows and a vocabulary of {}",
         describe(logits), rows, config_.vocab);
   const Tensor last = scratch_tensor(ctx, kF32, rows, config_.hidden);
-  convert(ctx, h, last, batch.logits_rows.data());
+  convert(ctx, h, last, ctx.device == Device::cuda ? batch.device.logits_rows : batch.logits_rows.data());
   const Tensor normed = scratch_tensor(ctx, head_.input(), rows, config_.hidden);
   rmsnorm(ctx, last, final_norm_, float(config_.norm_eps), normed);
   head_.run(ctx, normed, logits);
 }
 
-void Decoder::forward(const Context& ctx, const Batch& batch, KvCache& cache, const Tensor& logits) const {
+void Decoder::forward(const Context& ctx, const Batch& planned, KvCache& cache, const Tensor& logits) const {
   ctx.scratch->reset();
+  Batch batch = planned;
+  upload_batch(ctx, batch);
   cache.begin_step(batch);
   const Tensor h = scratch_tensor(ctx, kF32, batch.size(), config_.hidden);
   embed(ctx, batch, h);

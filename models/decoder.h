@@ -18,10 +18,12 @@ class Decoder {
   static Decoder load(const Context& ctx, const Checkpoint& checkpoint, const Scheme& scheme, int64_t context,
                       const Progress& progress = {});
 
-  // One step. The cache has pages for the batch; its tokens are appended to it. logits (batch.logits_rows, V) f32.
+  // One step. The cache has pages for the batch; its tokens are appended to it. logits (batch.logits_rows, V) f32. On
+  // a GPU it is enqueued: the logits are there when the context's stream is synchronized.
   void forward(const Context& ctx, const Batch& batch, KvCache& cache, const Tensor& logits) const;
 
-  // The three parts of it, for callers that look inside. h is the residual stream (T, D) f32.
+  // The three parts of it, for callers that look inside. h is the residual stream (T, D) f32. On a GPU the batch has
+  // been through upload_batch.
   void embed(const Context& ctx, const Batch& batch, const Tensor& h) const;
   void block(const Context& ctx, int64_t layer, const Tensor& h, const Batch& batch, KvCache& cache) const;
   void head(const Context& ctx, const Batch& batch, const Tensor& h, const Tensor& logits) const;

@@ -13,6 +13,15 @@ Format activation_format(const Scheme& scheme, Format weight) {
   return {id<F32>, 0};
 }
 
+OwnedTensor tensor_in(const Context& ctx, const Tensor& src, Format format) {
+  OwnedTensor there;
+  if (ctx.device == Device::cuda) there = tensor_on(Device::cuda, src, ctx.stream);
+  if (ctx.device == Device::cuda && format_of(src) == format) return there;
+  OwnedTensor out = make_tensor(format, src.rows, src.cols, {.device = ctx.device});
+  convert(ctx, ctx.device == Device::cuda ? there.tensor : src, out);
+  return out;
+}
+
 namespace {
 
 // Rows that are converted and packed at once: a few megabytes, in whole blocks of any layout or shared scale.
@@ -37,18 +46,29 @@ std::vector<float> load_bias(const Checkpoint& checkpoint, const std::vector<std
   return bias;
 }
 
+// A slice where the context computes.
+struct Slice {
+  Slice(const Context& ctx, const Tensor& host) : tensor(host) {
+    if (ctx.device == Device::cpu) return;
+    copy = tensor_on(ctx.device, host, ctx.stream);
+    tensor = copy.tensor;
+  }
+  OwnedTensor copy;
+  Tensor tensor;
+};
+
 // Matrices one after the other as one in `problem.w`, a slice at a time: neither a converted matrix nor its source need
 // be in memory whole beside the packed one.
 PackedWeight pack_converted(const Context& ctx, const Checkpoint& checkpoint, const std::vector<Tensor>& sources,
                             const MatmulProblem& problem, const WeightLayout* layout) {
-  PackedWeight w = empty_weight(problem, layout);
+  PackedWeight w = empty_weight(problem, layout, ctx.device);
   const int64_t rows = slice_rows(problem.k);
-  const OwnedTensor slice = make_tensor(problem.w, rows, problem.k);
+  const OwnedTensor slice = make_tensor(problem.w, rows, problem.k, {.device = ctx.device});
   int64_t filled = 0, row0 = 0;
   for (const Tensor& src : sources) {
     for (int64_t r = 0, n = 0; r < src.rows; r += n) {
       n = std::min(src.rows - r, rows - filled);
-      convert(ctx, rows_of(src, r, n), rows_of(slice, filled, n));
+      convert(ctx, Slice(ctx, rows_of(src, r, n)).tensor, rows_of(slice, filled, n));
       checkpoint.release(rows_of(src, r, n));
       filled += n;
       if (filled < rows && row0 + filled < problem.n) continue;
@@ -63,13 +83,13 @@ PackedWeight pack_converted(const Context& ctx, const Checkpoint& checkpoint, co
 // The same of matrices that are in the format already; each starts on a multiple of 64 rows.
 PackedWeight pack_as_stored(const Context& ctx, const Checkpoint& checkpoint, const std::vector<Tensor>& sources,
                             const MatmulProblem& problem, const WeightLayout* layout) {
-  PackedWeight w = empty_weight(problem, layout);
+  PackedWeight w = empty_weight(problem, layout, ctx.device);
   const int64_t rows = slice_rows(problem.k);
   int64_t row0 = 0;
   for (const Tensor& src : sources) {
     for (int64_t r = 0; r < src.rows; r += rows) {
       const Tensor slice = rows_of(src, r, std::min(rows, src.rows - r));
-      pack_slice(ctx, slice, row0 + r, w);
+      pack_slice(ctx, Slice(ctx, slice).tensor, row0 + r, w);
       checkpoint.release(slice);
     }
     row0 += src.rows;
@@ -94,10 +114,13 @@ LinearPart load_part(const Context& ctx, const Checkpoint& checkpoint, const std
     part.names += (part.names.empty() ? "" : "+") + short_name(name);
   }
   part.bias = load_bias(checkpoint, names, problem.n);
-  const WeightLayout* layout = choose_layout(problem, ctx.isa);
+  const bool gpu = ctx.device == Device::cuda;
+  const WeightLayout* layout = choose_layout(problem, ctx.isa, ctx.device);
   if (!stored) {
     part.weight = pack_converted(ctx, checkpoint, sources, problem, layout);
-  } else if (layout && aligned) {
+  } else if (gpu || (layout && aligned)) {
+    check(!layout || aligned, "{}: their rows do not start on multiples of 64, which layout {} needs", part.names,
+          layout ? layout->name : "");
     part.weight = pack_as_stored(ctx, checkpoint, sources, problem, layout);
   } else {
     part.weight = pack_weight(ctx, sources, activation, layout);
@@ -105,6 +128,12 @@ LinearPart load_part(const Context& ctx, const Checkpoint& checkpoint, const std
   const bool used_as_it_lies = part.weight.data.size() == 0;
   for (const std::string& name : names) {
     if (!used_as_it_lies) checkpoint.release(name + ".weight");
+  }
+  if (gpu && !part.bias.empty()) {
+    part.device_bias = Buffer(part.bias.size() * sizeof(float), Device::cuda);
+    if constexpr (kCuda) {
+      cuda::copy_async(part.device_bias.data(), part.bias.data(), part.device_bias.size(), ctx.stream);
+    }
   }
   return part;
 }
@@ -147,13 +176,14 @@ void Linear::run(const Context& ctx, const Tensor& x, const Tensor& y, const flo
     const Format wanted = part.weight.problem.x;
     Tensor in = x;
     if (!(format_of(x) == wanted)) {
-      const StorageOptions options{.row_align = 64, .sums = true};
+      const StorageOptions options{.row_align = 64, .sums = true, .device = ctx.device};
       in = place_tensor(ctx.scratch->take_bytes(size_t(storage_bytes(wanted, x.rows, x.cols, options))), wanted, x.rows,
                         x.cols, options);
       convert(ctx, x, in);
     }
     Epilogue epilogue;
     if (!part.bias.empty()) epilogue.bias = part.bias.data();
+    if (part.device_bias.data()) epilogue.bias = reinterpret_cast<const float*>(part.device_bias.data());
     if (residual) epilogue.residual = residual + part.begin;
     matmul(ctx, in, part.weight, cols_of(y, part.begin, part.weight.problem.n), epilogue);
   }

@@ -13,7 +13,8 @@ namespace quire {
 struct LinearPart {
   PackedWeight weight;
   std::vector<float> bias;
-  int64_t begin;  // first column of y
+  Buffer device_bias;  // the same on a GPU
+  int64_t begin;       // first column of y
   std::string names;
 };
 
@@ -30,7 +31,7 @@ class Linear {
   int64_t k() const { return k_; }
   // x (T, K) in input(), y (T, N) f32; residual (T, N) with y's pitch, or null.
   void run(const Context& ctx, const Tensor& x, const Tensor& y, const float* residual = nullptr) const;
-  // Row `row` of the weight, decoded (K): an embedding tied to a packed head.
+  // Row `row` of the weight, decoded (K): an embedding tied to a packed head. On the CPU.
   void decode_row(int64_t row, float* out) const;
 
   int64_t bytes() const;  // in memory for the weight as it runs
@@ -43,6 +44,9 @@ class Linear {
   Format input_;
   int64_t n_ = 0, k_ = 0;
 };
+
+// A tensor of the checkpoint (host memory) in `format`, on the context's device.
+OwnedTensor tensor_in(const Context& ctx, const Tensor& src, Format format);
 
 // Activations for a weight format: what the scheme says, or int8 in the block length for GGUF blocks and f32 for the
 // rest.

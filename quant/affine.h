@@ -70,6 +70,24 @@ struct Affine {
     }
   }
 
+  // How a group of values becomes codes: from the smallest and largest value (found: rounded to what is stored, and
+  // stored) or from what is stored already.
+  struct Grid {
+    float inv, offset, zero;
+  };
+  // What an f16 offset, or an f32 scale times the largest code, can hold.
+  static constexpr float kLimit = Z == Zero::offset ? 65504.0f : Z == Zero::integer ? 2.0e38f : 3.0e38f;
+  static constexpr bool kSums = Z == Zero::none && Bits == 8;  // aux may carry the int32 sums of codes
+  QUIRE_HD static Grid grid(const Tensor& t, int64_t r0, int64_t g, float lo, float hi, ScaleSource source) {
+    float inv = source == ScaleSource::found ? store_scale(t, r0, g, lo, hi) : 0.0f;
+    const AffineParams a = affine(t, r0, g);
+    if (Z == Zero::offset || source == ScaleSource::given) inv = inverse(a.scale);
+    return {inv, a.offset, float(Z == Zero::integer ? zero_of(t, r0, g) : 0)};
+  }
+  QUIRE_HD static uint8_t field_of(const Tensor&, int64_t, float x, const Grid& grid) {
+    return uint8_t(quantize(x, grid) + kBias);
+  }
+
   // Encodes the span of rows [r0, r0 + n) that share a scale (n <= scale.rows); src is (n, cols) with leading dimension
   // ld.
   QUIRE_HD static void encode(const Tensor& t, int64_t r0, int64_t n, const float* src, int64_t ld,
@@ -84,7 +102,7 @@ struct Affine {
       if (source == ScaleSource::found) {
         for (int64_t i = 0; i < n; ++i) range.see(src + i * ld + begin, width);
       }
-      const Params p = params(t, r0, g, range.least(), range.most(), source);
+      const Grid p = grid(t, r0, g, range.least(), range.most(), source);
       for (int64_t i = 0; i < n; ++i) {
         int32_t sum = 0;
         for (int64_t c = begin; c < begin + width; c += kPiece) {
@@ -98,7 +116,7 @@ struct Affine {
           Planes::write(t, r0 + i, c, m, f);
         }
         // An int8 activation carries the sum of its codes per group: what a weight with an offset needs.
-        if constexpr (Z == Zero::none && Bits == 8) {
+        if constexpr (kSums) {
           if (t.aux.ptr) t.aux.row<int32_t>(r0 + i)[g] = sum;
         }
       }
@@ -129,8 +147,6 @@ struct Affine {
   }
 
  private:
-  // What an f16 offset, or an f32 scale times the largest code, can hold.
-  static constexpr float kLimit = Z == Zero::offset ? 65504.0f : Z == Zero::integer ? 2.0e38f : 3.0e38f;
   static constexpr int kBias = Z == Zero::none && Bits < 8 ? 1 << (Bits - 1) : 0;  // code to stored field
 
   QUIRE_HD static int signed_field(uint8_t f) { return Z == Zero::none && Bits == 8 ? int(int8_t(f)) : int(f); }
@@ -155,21 +171,11 @@ struct Affine {
       }
     }
   }
-  struct Params {
-    float inv, offset, zero;
-  };
-  QUIRE_HD static int quantize(float x, const Params& p) {
+  QUIRE_HD static int quantize(float x, const Grid& p) {
     const float y = Z == Zero::offset ? finite(x, kLimit) : x == x ? x : 0.0f;  // infinities are clamped below
     if constexpr (Z == Zero::none) return int(rne(clamp(y * p.inv, -float(kMaxCode), float(kMaxCode))));
     if constexpr (Z == Zero::integer) return int(rne(clamp(y * p.inv, -p.zero, float(kMaxCode) - p.zero)) + p.zero);
     return int(rne(clamp((y - p.offset) * p.inv, 0.0f, float(kMaxCode))));
-  }
-  // What group g is quantized with. Found: from the smallest and largest value, rounded to what is stored, and stored.
-  QUIRE_HD static Params params(const Tensor& t, int64_t r0, int64_t g, float lo, float hi, ScaleSource source) {
-    float inv = source == ScaleSource::found ? store_scale(t, r0, g, lo, hi) : 0.0f;
-    const AffineParams a = affine(t, r0, g);
-    if (Z == Zero::offset || source == ScaleSource::given) inv = inverse(a.scale);
-    return {inv, a.offset, float(Z == Zero::integer ? zero_of(t, r0, g) : 0)};
   }
   // Groups of one column (a scale per channel and span of rows): rows stay the inner, contiguous direction.
   QUIRE_HD static void decode_channels(const Tensor& t, int64_t r, int64_t c0, int64_t n, float* out) {
@@ -190,7 +196,7 @@ struct Affine {
   QUIRE_HD static void encode_channels(const Tensor& t, int64_t r0, int64_t n, const float* src, int64_t ld,
                                        ScaleSource source) {
     constexpr int kColumns = 64;
-    Params p[kColumns];
+    Grid p[kColumns];
     int32_t lo[kColumns], hi[kColumns];
     uint8_t f[kColumns];
     for (int64_t c = 0; c < t.cols; c += kColumns) {
@@ -208,14 +214,14 @@ struct Affine {
         Range range(kLimit);
         range.lo = lo[k];
         range.hi = hi[k];
-        p[k] = params(t, r0, c + k, range.least(), range.most(), source);
+        p[k] = grid(t, r0, c + k, range.least(), range.most(), source);
       }
       for (int64_t i = 0; i < n; ++i) {
         const float* x = src + i * ld + c;
         for (int k = 0; k < m; ++k) {
           const int q = quantize(x[k], p[k]);
           f[k] = uint8_t(q + kBias);
-          if constexpr (Z == Zero::none && Bits == 8) {
+          if constexpr (kSums) {
             if (t.aux.ptr) t.aux.row<int32_t>(r0 + i)[c + k] = q;
           }
         }

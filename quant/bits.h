@@ -89,6 +89,7 @@ QUIRE_HD inline void pack_bits(uint8_t* row, int64_t c0, int64_t n, const uint8_
 // Codes of Low bits in the data plane and High more in the high plane, in the order of the tensor.
 template <int Low, int High>
 struct CodePlanes {
+  static constexpr int kLow = Low, kHigh = High;
   static constexpr int kPerByte = 8 / Low, kMask = (1 << Low) - 1;
   static constexpr int kAlign = High == 1 ? 8 : High == 2 ? 4 : kPerByte;  // columns in whole bytes of both
 

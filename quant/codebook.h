@@ -48,41 +48,51 @@ struct Codebook {
       }
     }
   }
+  QUIRE_HD static float decode_at(const Tensor& t, int64_t r, int64_t c) {
+    const float y = table(t, c)[Planes::get(t, r, c)];
+    if constexpr (!Shared) return y;
+    const AffineParams a = range_of(t, r, t.group_of(c));
+    return a.scale * y + a.offset;
+  }
+  struct Grid {  // as in affine.h
+    float inv, offset;
+  };
+  static constexpr float kLimit = Shared ? 65504.0f : 3.0e38f;
+  static constexpr bool kSums = false;
+  QUIRE_HD static Grid grid(const Tensor& t, int64_t r0, int64_t g, float lo, float hi, ScaleSource source) {
+    if (Shared && source == ScaleSource::found) {
+      uint16_t* meta = t.scale.row<uint16_t>(r0) + 2 * g;
+      meta[0] = f32_to_f16(0.5f * (hi - lo));
+      meta[1] = f32_to_f16(0.5f * (hi + lo));
+    }
+    const AffineParams a = range_of(t, r0, g);
+    return {inverse(a.scale), a.offset};
+  }
+  QUIRE_HD static uint8_t field_of(const Tensor& t, int64_t c, float x, const Grid& grid) {
+    return uint8_t(nearest(table(t, c), (finite(x, kLimit) - grid.offset) * grid.inv));
+  }
   QUIRE_HD static void encode(const Tensor& t, int64_t r0, int64_t n, const float* src, int64_t ld,
                               ScaleSource source) {
     Planes::clear(t, r0, n);
     uint8_t f[kPiece];
     for (Pieces p(t, 0, t.cols); p.m > 0; p.next()) {
-      if (Shared && source == ScaleSource::found && p.c == t.group_begin(p.g)) {
-        store_range(t, r0, n, p.g, src + p.c, ld, t.group_end(p.g) - p.c);
-      }
-      const AffineParams a = range_of(t, r0, p.g);
-      const float inv = inverse(a.scale);
+      const bool starts = Shared && source == ScaleSource::found && p.c == t.group_begin(p.g);
+      Range range(kLimit);
+      for (int64_t i = 0; starts && i < n; ++i) range.see(src + i * ld + p.c, t.group_end(p.g) - p.c);
+      const Grid to = grid(t, r0, p.g, range.least(), range.most(), starts ? source : ScaleSource::given);
       for (int64_t i = 0; i < n; ++i) {
         const float* x = src + i * ld + p.c;
-        for (int64_t k = 0; k < p.m; ++k) {
-          f[k] = uint8_t(nearest(table(t, p.c + k), (finite(x[k], kLimit) - a.offset) * inv));
-        }
+        for (int64_t k = 0; k < p.m; ++k) f[k] = field_of(t, p.c + k, x[k], to);
         Planes::write(t, r0 + i, p.c, p.m, f);
       }
     }
   }
 
  private:
-  static constexpr float kLimit = Shared ? 65504.0f : 3.0e38f;
-
   QUIRE_HD static AffineParams range_of(const Tensor& t, int64_t r, int64_t g) {
     if constexpr (!Shared) return {1.0f, 0.0f};
     const uint16_t* meta = t.scale.row<const uint16_t>(r) + 2 * g;
     return {f16_to_f32(meta[0]), f16_to_f32(meta[1])};
-  }
-  QUIRE_HD static void store_range(const Tensor& t, int64_t r0, int64_t n, int64_t g, const float* src, int64_t ld,
-                                   int64_t width) {
-    Range range(kLimit);
-    for (int64_t i = 0; i < n; ++i) range.see(src + i * ld, width);
-    uint16_t* meta = t.scale.row<uint16_t>(r0) + 2 * g;
-    meta[0] = f32_to_f16(0.5f * (range.most() - range.least()));
-    meta[1] = f32_to_f16(0.5f * (range.most() + range.least()));
   }
 };
 using Nuq4 = Codebook<4, false>;

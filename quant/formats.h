@@ -36,7 +36,7 @@ using Codecs = CodecList<F32, F16, BF16, Int8, Int4, Int3, Int2, Int4Z, Int3Z, I
 template <class T, class... Ts>
 constexpr Codec index_in(CodecList<Ts...>) {
   int i = 0, found = -1;
-  ((std::is_same_v<T, Ts> ? found = i : 0, ++i), ...);
+  ((found = std::is_same_v<T, Ts> ? i : found, ++i), ...);
   return Codec(found);
 }
 template <class T>

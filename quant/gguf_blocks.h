@@ -59,32 +59,7 @@ struct GgufBlock {
     }
   }
 
- private:
-  // How many of the n columns from c lie in c's block.
-  QUIRE_HD static int64_t piece(int64_t c, int64_t n) { return 32 - c % 32 < n ? 32 - c % 32 : n; }
-  template <class Out>
-  QUIRE_HD static void unpack(const Tensor& t, int64_t r, int64_t c0, int64_t n, Out* out) {
-    for (int64_t i = 0; i < n;) {
-      const int64_t c = c0 + i, first = c % 32, m = piece(c, n - i);
-      const uint8_t* q = block(t, r, c / 32) + kHeader;
-      int8_t v[32];
-      if constexpr (Bits == 8) {
-        memcpy(v, q, 32);
-      } else {
-        for (int k = 0; k < 16; ++k) {
-          v[k] = int8_t((q[k] & 15) - (HasMin ? 0 : 8));
-          v[k + 16] = int8_t((q[k] >> 4) - (HasMin ? 0 : 8));
-        }
-      }
-      for (int64_t k = 0; k < m; ++k) out[i + k] = Out(v[first + k]);
-      i += m;
-    }
-  }
-  QUIRE_HD static void store_half(uint8_t* p, float x) {
-    const uint16_t h = f32_to_f16(x);
-    p[0] = uint8_t(h & 255);
-    p[1] = uint8_t(h >> 8);
-  }
+  // One block from its 32 values, all within +-65504.
   QUIRE_HD static void encode_block(uint8_t* p, const float* x, ScaleSource source) {
     constexpr float kLo = HasMin ? 0.0f : Bits == 8 ? -127.0f : -8.0f, kHi = HasMin ? 15.0f : Bits == 8 ? 127.0f : 7.0f;
     constexpr int kBias = Bits == 4 && !HasMin ? -8 : 0;
@@ -111,6 +86,33 @@ struct GgufBlock {
     } else {
       for (int j = 0; j < 16; ++j) q[j] = uint8_t(v[j] | v[j + 16] << 4);
     }
+  }
+
+ private:
+  // How many of the n columns from c lie in c's block.
+  QUIRE_HD static int64_t piece(int64_t c, int64_t n) { return 32 - c % 32 < n ? 32 - c % 32 : n; }
+  template <class Out>
+  QUIRE_HD static void unpack(const Tensor& t, int64_t r, int64_t c0, int64_t n, Out* out) {
+    for (int64_t i = 0; i < n;) {
+      const int64_t c = c0 + i, first = c % 32, m = piece(c, n - i);
+      const uint8_t* q = block(t, r, c / 32) + kHeader;
+      int8_t v[32];
+      if constexpr (Bits == 8) {
+        memcpy(v, q, 32);
+      } else {
+        for (int k = 0; k < 16; ++k) {
+          v[k] = int8_t((q[k] & 15) - (HasMin ? 0 : 8));
+          v[k + 16] = int8_t((q[k] >> 4) - (HasMin ? 0 : 8));
+        }
+      }
+      for (int64_t k = 0; k < m; ++k) out[i + k] = Out(v[first + k]);
+      i += m;
+    }
+  }
+  QUIRE_HD static void store_half(uint8_t* p, float x) {
+    const uint16_t h = f32_to_f16(x);
+    p[0] = uint8_t(h & 255);
+    p[1] = uint8_t(h >> 8);
   }
 };
 using Q8_0 = GgufBlock<8, false>;

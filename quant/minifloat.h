@@ -38,6 +38,22 @@ struct ScaledFloat {
       for (int64_t i = 0; i < p.m; ++i) o[i] = scale * o[i];
     }
   }
+  struct Grid {  // as in affine.h
+    float inv;
+  };
+  static constexpr float kLimit = 3.0e38f;
+  static constexpr bool kSums = false;
+  QUIRE_HD static Grid grid(const Tensor& t, int64_t r0, int64_t g, float lo, float hi, ScaleSource source) {
+    if (source == ScaleSource::found) {
+      const float scale = (hi > -lo ? hi : -lo) / Scalar::max();
+      t.scale.row<float>(r0)[g] = scale < 1.2e-38f ? 0.0f : scale;  // the inverse of less would not be finite
+    }
+    return {inverse(affine(t, r0, g).scale)};
+  }
+  QUIRE_HD static uint8_t field_of(const Tensor&, int64_t, float x, const Grid& grid) {
+    return uint8_t(Scalar::encode(finite(x, kLimit) * grid.inv));
+  }
+  QUIRE_HD static float value(const Tensor& t, int64_t r, int64_t c) { return Scalar::decode(code(t, r, c)); }
   QUIRE_HD static void encode(const Tensor& t, int64_t r0, int64_t n, const float* src, int64_t ld,
                               ScaleSource source) {
     Planes::clear(t, r0, n);
@@ -45,26 +61,21 @@ struct ScaledFloat {
     for (int64_t g = 0; g < t.groups(); ++g) {
       const int64_t begin = t.group_begin(g), end = t.group_end(g);
       if (end <= begin) continue;
+      Range range(kLimit);
       if (source == ScaleSource::found) {
-        Range range(kLimit);
         for (int64_t i = 0; i < n; ++i) range.see(src + i * ld + begin, end - begin);
-        const float scale = range.magnitude() / Scalar::max();
-        t.scale.row<float>(r0)[g] = scale < 1.2e-38f ? 0.0f : scale;  // the inverse of less would not be finite
       }
-      const float inv = inverse(affine(t, r0, g).scale);
+      const Grid p = grid(t, r0, g, range.least(), range.most(), source);
       for (int64_t i = 0; i < n; ++i) {
         for (int64_t c = begin; c < end; c += kPiece) {
           const int64_t m = end - c < kPiece ? end - c : kPiece;
           const float* x = src + i * ld + c;
-          for (int64_t k = 0; k < m; ++k) f[k] = uint8_t(Scalar::encode(finite(x[k], kLimit) * inv));
+          for (int64_t k = 0; k < m; ++k) f[k] = field_of(t, c + k, x[k], p);
           Planes::write(t, r0 + i, c, m, f);
         }
       }
     }
   }
-
- private:
-  static constexpr float kLimit = 3.0e38f;
 };
 using E4M3 = ScaledFloat<E4M3Scalar>;
 using E3M2 = ScaledFloat<E3M2Scalar>;

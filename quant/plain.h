@@ -19,6 +19,19 @@ struct Plain {
     decode(t, r, c0, n, out);
   }
 
+  QUIRE_HD static float decode_at(const Tensor& t, int64_t r, int64_t c) {
+    if constexpr (Type == FloatType::f32) return t.data.row<const float>(r)[c];
+    const uint16_t h = t.data.row<const uint16_t>(r)[c];
+    return Type == FloatType::f16 ? f16_to_f32(h) : bf16_to_f32(h);
+  }
+  QUIRE_HD static float value(const Tensor& t, int64_t r, int64_t c) { return decode_at(t, r, c); }
+  QUIRE_HD static void put(const Tensor& t, int64_t r, int64_t c, float x) {
+    if constexpr (Type == FloatType::f32) {
+      t.data.row<float>(r)[c] = x;
+    } else {
+      t.data.row<uint16_t>(r)[c] = Type == FloatType::f16 ? f32_to_f16(x) : f32_to_bf16(x);
+    }
+  }
   QUIRE_HD static void decode(const Tensor& t, int64_t r, int64_t c0, int64_t n, float* out) {
     if constexpr (Type == FloatType::f32) {
       if (n > 0) memcpy(out, t.data.row<const float>(r) + c0, size_t(n) * 4);

@@ -5,28 +5,39 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "base/cuda/build.h"
+
 namespace quire {
 
-void HostFree::operator()(std::byte* p) const {
-  if (mapped > 0) {
+void BufferFree::operator()(std::byte* p) const {
+  if (device == Device::cuda) {
+    if constexpr (kCuda) cuda::release(p);
+  } else if (mapped > 0) {
     munmap(p, mapped);
   } else {
     std::free(p);
   }
 }
 
-HostBuffer::HostBuffer(size_t bytes) : size_(bytes) {
+Buffer::Buffer(size_t bytes, Device device) : size_(bytes) {
+  check(kCuda || device == Device::cpu, "this build has no CUDA: build with -DQUIRE_CUDA=ON");
   if (bytes == 0) return;
+  if constexpr (kCuda) {
+    if (device == Device::cuda) {
+      data_ = {cuda::allocate(bytes), BufferFree{0, device}};
+      return;
+    }
+  }
   constexpr size_t kMapFrom = 1 << 20;
   const size_t rounded = (bytes + 63) / 64 * 64;
   void* p = nullptr;
   if (bytes >= kMapFrom && rounded >= bytes) {
     p = mmap(nullptr, rounded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED) p = nullptr;
-    data_ = {static_cast<std::byte*>(p), HostFree{rounded}};
+    data_ = {static_cast<std::byte*>(p), BufferFree{rounded}};
   } else if (rounded >= bytes && posix_memalign(&p, 64, rounded) == 0) {
     std::memset(p, 0, rounded);
-    data_ = {static_cast<std::byte*>(p), HostFree{}};
+    data_ = {static_cast<std::byte*>(p), BufferFree{}};
   }
   check(data_ != nullptr, "out of memory: {} bytes could not be allocated", bytes);
 }
@@ -73,7 +84,40 @@ Tensor empty(Format format, int64_t rows, int64_t cols, const StorageOptions& op
   t.rows = rows;
   t.cols = cols;
   t.order = options.order;
+  t.device = options.device;
   return t;
+}
+
+// Bytes from the first row of a plane to the end of its last, when a row of it takes row_bytes.
+int64_t plane_bytes(const Tensor& t, const Plane& plane, int64_t row_bytes) {
+  if (!plane.ptr || t.rows == 0 || row_bytes == 0) return 0;
+  return (t.rows - 1) / plane.rows * plane.pitch + row_bytes;
+}
+
+// fn(plane of a, plane of b, bytes of a's) for every plane that a has.
+template <class Fn>
+void each_plane(const Tensor& a, Tensor& b, Fn&& fn) {
+  const CodecInfo& codec = info(a.codec);
+  const RowBytes bytes = codec.row_bytes(a.cols, a.groups());
+  const auto visit_plane = [&](const Plane& from, Plane& to, int64_t row_bytes) {
+    if (const int64_t n = plane_bytes(a, from, row_bytes); n > 0) fn(from, to, n);
+  };
+  visit_plane(a.data, b.data, bytes.data);
+  visit_plane(a.high, b.high, bytes.high);
+  visit_plane(a.scale, b.scale, bytes.scale);
+  visit_plane(a.aux, b.aux, bytes.aux > 0 ? bytes.aux : a.groups() * 4);
+  const int64_t table = codec.table_bytes * (codec.table_shared ? 1 : a.cols);
+  if (a.table.ptr && table > 0) fn(a.table, b.table, table);
+}
+
+void copy_bytes(const Tensor& from, const Tensor& to, const Plane& source, const Plane& target, int64_t bytes,
+                cuda::StreamHandle stream) {
+  if constexpr (kCuda) {
+    if (from.device == Device::cuda || to.device == Device::cuda) {
+      return cuda::copy_async(target.ptr, source.ptr, size_t(bytes), stream);
+    }
+  }
+  std::memcpy(target.ptr, source.ptr, size_t(bytes));
 }
 
 }  // namespace
@@ -91,8 +135,38 @@ Tensor place_tensor(std::byte* memory, Format format, int64_t rows, int64_t cols
 
 OwnedTensor make_tensor(Format format, int64_t rows, int64_t cols, StorageOptions options) {
   OwnedTensor owned;
-  owned.buffer = HostBuffer(size_t(storage_bytes(format, rows, cols, options)));
+  owned.buffer = Buffer(size_t(storage_bytes(format, rows, cols, options)), options.device);
   owned.tensor = place_tensor(owned.buffer.data(), format, rows, cols, options);
+  return owned;
+}
+
+void copy_tensor(const Tensor& from, const Tensor& to, cuda::StreamHandle stream) {
+  Tensor target = to;
+  check(from.codec == to.codec && from.group == to.group && from.rows == to.rows && from.cols == to.cols &&
+            from.order == to.order,
+        "copy: {} does not lie as {}", describe(from), describe(to));
+  each_plane(from, target, [&](const Plane& source, const Plane& out, int64_t bytes) {
+    check(out.ptr && out.pitch == source.pitch && out.rows == source.rows, "copy: the planes of {} differ",
+          describe(from));
+    copy_bytes(from, to, source, out, bytes, stream);
+  });
+}
+
+OwnedTensor tensor_on(Device device, const Tensor& from, cuda::StreamHandle stream) {
+  constexpr int64_t kAlign = 256;
+  const auto rounded = [](int64_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; };
+  OwnedTensor owned;
+  owned.tensor = from;
+  owned.tensor.device = device;
+  int64_t total = 0;
+  each_plane(from, owned.tensor, [&](const Plane&, const Plane&, int64_t bytes) { total += rounded(bytes); });
+  owned.buffer = Buffer(size_t(total), device);
+  std::byte* at = owned.buffer.data();
+  each_plane(from, owned.tensor, [&](const Plane& source, Plane& target, int64_t bytes) {
+    target.ptr = at;
+    copy_bytes(from, owned.tensor, source, target, bytes, stream);
+    at += rounded(bytes);
+  });
   return owned;
 }
 

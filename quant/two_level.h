@@ -52,48 +52,55 @@ struct TwoLevel4 {
     return int(rne(clamp(finite(x, kLimit) * inv, -kRange, kRange)));
   }
 
+  static constexpr float kLimit = 3.0e38f;
+  static constexpr bool kSums = false;
+  // Level 1 of a span of rows whose values span [lo, hi]: stored if it is found. Returns what values are multiplied by.
+  QUIRE_HD static float first_level(const Tensor& t, int64_t r0, float lo, float hi, ScaleSource source) {
+    float* scale = t.scale.row<float>(r0);
+    if (source == ScaleSource::given) return inverse(*scale);
+    const float amax = hi > -lo ? hi : -lo, s1 = amax * (1.0f / kRange);
+    *scale = s1 < 1.2e-38f ? 0.0f : s1;  // the inverse of less would not be finite
+    return s1 < 1.2e-38f ? 0.0f : kRange / amax;
+  }
+  struct Grid {  // as in affine.h, of one group
+    float inv;
+    int s2, b;
+  };
+  QUIRE_HD static Grid grid(const Tensor& t, int64_t r0, int64_t g, float inv, float lo, float hi, ScaleSource source) {
+    uint8_t* second = t.aux.row<uint8_t>(r0) + 2 * g;
+    if (source == ScaleSource::found) {  // the integers are monotone in the values
+      int8_t b = 0;
+      second_level(first_code(lo, inv), first_code(hi, inv), &second[0], &b);
+      second[1] = uint8_t(b);
+    }
+    return {inv, second[0] > 0 ? second[0] : 1, int8_t(second[1])};
+  }
+  QUIRE_HD static uint8_t field_of(const Tensor&, int64_t, float x, const Grid& grid) {
+    return uint8_t(second_code(first_code(x, grid.inv), grid.s2, grid.b));
+  }
+
   // The rows of a span share both levels.
   QUIRE_HD static void encode(const Tensor& t, int64_t r0, int64_t n, const float* src, int64_t ld,
                               ScaleSource source) {
     Planes::clear(t, r0, n);
-    float* scale = t.scale.row<float>(r0);
-    float inv = 0.0f;
-    if (source == ScaleSource::found) {
-      Range range(kLimit);
-      for (int64_t i = 0; i < n; ++i) range.see(src + i * ld, t.cols);
-      const float amax = t.cols > 0 ? range.magnitude() : 0.0f, s1 = amax * (1.0f / kRange);
-      *scale = s1 < 1.2e-38f ? 0.0f : s1;  // the inverse of less would not be finite
-      inv = s1 < 1.2e-38f ? 0.0f : kRange / amax;
-    } else {
-      inv = inverse(*scale);
-    }
+    Range row(kLimit);
+    for (int64_t i = 0; source == ScaleSource::found && i < n; ++i) row.see(src + i * ld, t.cols);
+    const float inv = first_level(t, r0, row.least(), row.most(), source);
     for (Pieces p(t, 0, t.cols); p.m > 0; p.next()) {
-      uint8_t* second = t.aux.row<uint8_t>(r0) + 2 * p.g;
-      if (source == ScaleSource::found && p.c == t.group_begin(p.g)) {
-        find_second_level(src + p.c, n, ld, t.group_end(p.g) - p.c, inv, second);
-      }
-      const int b = int8_t(second[1]), s2 = second[0] > 0 ? second[0] : 1;
+      const bool starts = source == ScaleSource::found && p.c == t.group_begin(p.g);
+      Range range(kLimit);
+      for (int64_t i = 0; starts && i < n; ++i) range.see(src + i * ld + p.c, t.group_end(p.g) - p.c);
+      const Grid to = grid(t, r0, p.g, inv, range.least(), range.most(), starts ? source : ScaleSource::given);
       uint8_t f[kPiece];
       for (int64_t i = 0; i < n; ++i) {
         const float* x = src + i * ld + p.c;
-        for (int64_t k = 0; k < p.m; ++k) f[k] = uint8_t(second_code(first_code(x[k], inv), s2, b));
+        for (int64_t k = 0; k < p.m; ++k) f[k] = field_of(t, p.c + k, x[k], to);
         Planes::write(t, r0 + i, p.c, p.m, f);
       }
     }
   }
 
  private:
-  static constexpr float kLimit = 3.0e38f;
-
-  // The integers are monotone in the values, so their range comes from the values' range.
-  QUIRE_HD static void find_second_level(const float* src, int64_t n, int64_t ld, int64_t width, float inv,
-                                         uint8_t* second) {
-    Range range(kLimit);
-    for (int64_t i = 0; i < n; ++i) range.see(src + i * ld, width);
-    int8_t b = 0;
-    second_level(first_code(range.least(), inv), first_code(range.most(), inv), &second[0], &b);
-    second[1] = uint8_t(b);
-  }
   template <class Out>
   QUIRE_HD static void unpack(const Tensor& t, int64_t r, int64_t c0, int64_t n, Out* out) {
     uint8_t f[kPiece];

@@ -63,7 +63,7 @@ inline Batch kv_batch(const KvCache& cache, const std::vector<KvPiece>& pieces) 
 // One step. Returns what attention gives, (layers, T, heads * C); odd layers have keys and values exchanged.
 inline std::vector<float> kv_step(const Context& ctx, const KvShape& s, KvCache& cache,
                                   const std::vector<KvPiece>& pieces) {
-  const Batch batch = kv_batch(cache, pieces);
+  Batch batch = kv_batch(cache, pieces);
   for (const KvPiece& p : pieces) check(cache.reserve(p.slot, p.count), "no pages for slot {}", p.slot);
   cache.begin_step(batch);
   const int64_t wide = s.heads * s.channels, narrow = s.kv_heads * s.channels;
@@ -78,13 +78,22 @@ inline std::vector<float> kv_step(const Context& ctx, const KvShape& s, KvCache&
       to = std::copy_n(sequence.v.data() + p * narrow, narrow, to);
     }
   }
-  const Tensor all = f32_view(qkv, batch.size(), wide + 2 * narrow);
+  OnGpu gpu(ctx);
+  Tensor all = f32_view(qkv, batch.size(), wide + 2 * narrow);
+  const bool there = ctx.device == Device::cuda;
+  if (there) {
+    ctx.scratch->reset();
+    all = gpu.in(all);
+    upload_batch(ctx, batch);
+  }
   const Tensor q = cols_of(all, 0, wide), k = cols_of(all, wide, narrow), v = cols_of(all, wide + narrow, narrow);
   std::vector<float> out(size_t(s.layers * batch.size() * wide));
   for (int64_t layer = 0; layer < s.layers; ++layer) {
     cache.append(ctx, layer, batch, layer % 2 == 0 ? k : v, layer % 2 == 0 ? v : k);
-    attention(ctx, q, cache.view(layer), batch, s.heads,
-              f32_view(out.data() + layer * batch.size() * wide, batch.size(), wide));
+    const Tensor result = f32_view(out.data() + layer * batch.size() * wide, batch.size(), wide);
+    const Tensor y = there ? gpu.out(result) : result;
+    attention(ctx, q, cache.view(layer), batch, s.heads, y);
+    if (there) copy_tensor(gpu.back(y), result);
   }
   cache.end_step(batch);
   return out;
@@ -113,7 +122,17 @@ inline std::string page_bytes_of(KvCache& cache, int32_t slot, int64_t page_inde
   for (int64_t layer = 0; layer < cache.config().layers; ++layer) {
     const KvView view = cache.view(layer);
     for (int64_t h = 0; h < view.kv_heads; ++h) {
-      bytes.append(reinterpret_cast<const char*>(view.block(slot, page_index, h)), size_t(view.layout.bytes));
+      const std::byte* block = cache.block(layer, slot, page_index, h);
+      const size_t at = bytes.size(), size = size_t(view.layout.bytes);
+      bytes.resize(at + size);
+      if constexpr (kCuda) {
+        if (cache.config().device == Device::cuda) {
+          cuda::copy_async(bytes.data() + at, block, size, cache.config().stream);
+          cuda::synchronize(cache.config().stream);
+          continue;
+        }
+      }
+      std::memcpy(bytes.data() + at, block, size);
     }
   }
   return bytes;

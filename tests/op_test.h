@@ -1,7 +1,11 @@
-// What the tests of ops share: every instruction set and two thread counts, random rows, exact comparison.
+// What the tests of ops share: every instruction set and two thread counts, the GPU if there is one, random rows, exact
+// comparison.
 #pragma once
+#include <gtest/gtest.h>
+
 #include <cmath>
 #include <cstring>
+#include <memory>
 #include <random>
 #include <string>
 #include <vector>
@@ -25,9 +29,25 @@ inline std::vector<float> normal(Rng& rng, int64_t count, float spread = 1.0f, f
   return v;
 }
 
+inline bool gpu_is_here() {
+  if constexpr (kCuda) return cuda::device_count() > 0;
+  return false;
+}
+
 // Contexts over shared pools.
 class Machines {
  public:
+  // Only if gpu_is_here().
+  Context gpu() {
+    Context ctx = context();
+    if constexpr (kCuda) {
+      if (!stream_) stream_ = std::make_shared<cuda::Stream>();
+      ctx.device = Device::cuda;
+      ctx.scratch = &gpu_scratch_;
+      ctx.stream = stream_->get();
+    }
+    return ctx;
+  }
   Context context(Isa isa = default_isa(), int threads = 3) {
     Context ctx;
     ctx.isa = isa;
@@ -48,7 +68,8 @@ class Machines {
 
  private:
   ThreadPool one_{1}, three_{3};
-  Scratch scratch_;
+  Scratch scratch_, gpu_scratch_{Device::cuda};
+  std::shared_ptr<cuda::Stream> stream_;  // not a unique_ptr: builds without CUDA do not link its destructor
 };
 
 // An f32 tensor over memory that is there; ld: floats from row to row (0: cols).
@@ -80,6 +101,77 @@ inline std::string first_difference(const float* a, const float* b, int64_t n) {
 inline std::string first_difference(const std::vector<float>& a, const std::vector<float>& b) {
   if (a.size() != b.size()) return fmt::format("{} and {} values", a.size(), b.size());
   return first_difference(a.data(), b.data(), int64_t(a.size()));
+}
+
+// fn(plane, bytes a row) of those that a row of t has; not a codebook.
+template <class Fn>
+void each_row_plane(const Tensor& t, Fn&& fn) {
+  const RowBytes bytes = info(t.codec).row_bytes(t.cols, t.groups());
+  fn(t.data, bytes.data);
+  fn(t.high, bytes.high);
+  fn(t.scale, bytes.scale);
+  fn(t.aux, bytes.aux > 0 ? bytes.aux : t.groups() * 4);
+}
+
+// Every row's bytes, without what lies between rows.
+inline std::string row_bytes_of(const Tensor& t) {
+  std::string all;
+  each_row_plane(t, [&](const Plane& p, int64_t bytes) {
+    for (int64_t r = 0; p.ptr && r < t.rows; ++r) all.append(p.row<const char>(r), size_t(bytes));
+  });
+  return all;
+}
+
+// Tensors and arrays on the GPU for the time of a test.
+class OnGpu {
+ public:
+  explicit OnGpu(const Context& ctx) : ctx_(ctx) {}
+  Tensor in(const Tensor& host) {
+    tensors_.push_back(tensor_on(Device::cuda, host, ctx_.stream));
+    return tensors_.back();
+  }
+  template <class T>
+  const T* in(const std::vector<T>& host) {
+    buffers_.emplace_back(host.size() * sizeof(T), Device::cuda);
+    if constexpr (kCuda) cuda::copy_async(buffers_.back().data(), host.data(), host.size() * sizeof(T), ctx_.stream);
+    return reinterpret_cast<const T*>(buffers_.back().data());
+  }
+  // Like `host`, with every byte that a row should get poisoned.
+  Tensor out(const Tensor& host) {
+    OwnedTensor poisoned = tensor_on(Device::cpu, host);
+    each_row_plane(poisoned.tensor, [&](const Plane& p, int64_t bytes) {
+      for (int64_t r = 0; p.ptr && p.pitch > 0 && r < host.rows; ++r) std::memset(p.row<char>(r), 0xa5, size_t(bytes));
+    });
+    return in(poisoned);
+  }
+  OwnedTensor back(const Tensor& device) {
+    OwnedTensor host = tensor_on(Device::cpu, device, ctx_.stream);
+    if constexpr (kCuda) {
+      if (device.device == Device::cuda) cuda::synchronize(ctx_.stream);
+    }
+    return host;
+  }
+
+ private:
+  Context ctx_;
+  std::vector<OwnedTensor> tensors_;
+  std::vector<Buffer> buffers_;
+};
+
+// Runs op(ctx, in, out) on the CPU context and, where there is a GPU, there: both must give the same bytes. in_place:
+// what is in `out` is read.
+template <class Op>
+void on_every_device(Machines& machines, const Context& cpu, std::vector<Tensor> in, const Tensor& out, Op op,
+                     bool in_place = false) {
+  if (!gpu_is_here()) return op(cpu, in, out);
+  const Context ctx = machines.gpu();
+  OnGpu gpu(ctx);
+  std::vector<Tensor> there;
+  for (const Tensor& t : in) there.push_back(gpu.in(t));
+  const Tensor result = in_place ? gpu.in(out) : gpu.out(out);
+  op(cpu, in, out);
+  op(ctx, there, result);
+  EXPECT_TRUE(row_bytes_of(gpu.back(result)) == row_bytes_of(out)) << describe(out) << " differs on the GPU";
 }
 
 // Every byte of a tensor's memory.

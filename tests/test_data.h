@@ -18,6 +18,16 @@ inline std::string test_file(const char* variable, const char* name) {
 inline std::string test_model() { return test_file("QUIRE_TEST_MODEL", "SmolLM2-135M-Instruct.Q4_1.gguf"); }
 inline std::string test_text() { return test_file("QUIRE_TEST_TEXT", "enwiki.txt"); }
 
+// The repository's files and the built program: where the build had them, or where the environment says (a bundle on
+// another machine).
+inline std::string found_at(const char* variable, const char* built) {
+  const char* set = std::getenv(variable);
+  return set && *set ? set : built;
+}
+#ifdef QUIRE_SOURCE_DIR
+inline std::string source_file(const char* path) { return found_at("QUIRE_SOURCE_DIR", QUIRE_SOURCE_DIR) + "/" + path; }
+#endif
+
 }  // namespace quire
 
 // In a test: QUIRE_NEEDS_FILE(quire::test_model());

@@ -32,7 +32,7 @@ struct ProgramResult {
   // Whoever runs the tests may ignore Ctrl-C (a shell does so for background jobs), and the program would inherit that.
   for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGPIPE}) signal(number, SIG_DFL);
   for (const auto& [name, value] : environment) setenv(name.c_str(), value.c_str(), 1);
-  std::string binary = QUIRE_BINARY;
+  std::string binary = found_at("QUIRE_BINARY", QUIRE_BINARY);
   std::vector<char*> argv = {binary.data()};
   std::vector<std::string> copies = arguments;
   for (std::string& argument : copies) argv.push_back(argument.data());

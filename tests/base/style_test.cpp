@@ -10,12 +10,14 @@
 #include <string>
 #include <vector>
 
+#include "tests/test_data.h"
+
 namespace quire {
 namespace {
 
 namespace fs = std::filesystem;
 
-const fs::path kRoot = QUIRE_SOURCE_DIR;
+const fs::path kRoot = source_file("");
 const std::vector<std::string> kFolders = {"base", "quant", "kernels", "kvcache", "models", "engine", "apps"};
 
 struct Source {

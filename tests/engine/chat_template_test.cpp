@@ -16,7 +16,7 @@ namespace {
 using testing::HasSubstr;
 
 nlohmann::json golden() {
-  std::ifstream file(QUIRE_SOURCE_DIR "/tests/engine/golden_smollm2.json");
+  std::ifstream file(source_file("tests/engine/golden_smollm2.json"));
   return nlohmann::json::parse(file);
 }
 

@@ -9,6 +9,8 @@
 
 #include "base/error.h"
 
+#include "tests/test_data.h"
+
 namespace quire::jinja {
 namespace {
 
@@ -51,7 +53,7 @@ std::string error_of(std::string_view source, const Variables& variables = {}, B
 }
 
 Json golden() {
-  std::ifstream file(QUIRE_SOURCE_DIR "/tests/engine/golden_templates.json");
+  std::ifstream file(source_file("tests/engine/golden_templates.json"));
   return Json::parse(file);
 }
 

@@ -16,6 +16,19 @@ class Convert : public testing::Test {
   Machines machines_;
   Rng rng_{5};
 
+  // On every device: what the GPU gives is compared here, what the CPU gives by the caller.
+  void run(const Tensor& src, const Tensor& dst, const std::vector<int32_t>& rows = {}) {
+    on_every_device(machines_, machines_.context(), {src}, dst,
+                    [&](const Context& ctx, const std::vector<Tensor>& in, const Tensor& out) {
+                      OnGpu gpu(ctx);
+                      const int32_t* gather = rows.empty() ? nullptr : rows.data();
+                      if (gather && ctx.device == Device::cuda) gather = gpu.in(rows);
+                      convert(ctx, in[0], out, gather);
+                      if constexpr (kCuda) {
+                        if (ctx.device == Device::cuda) cuda::synchronize(ctx.stream);
+                      }
+                    });
+  }
   // Random content; codebooks get centroids.
   OwnedTensor random(Format format, int64_t rows, int64_t cols, StorageOptions options = {}) {
     OwnedTensor t = empty(format, rows, cols, options);
@@ -47,7 +60,7 @@ TEST_F(Convert, AnyToAny) {
       if (from == to) continue;
       OwnedTensor expected = empty(to, kRows, kCols), got = empty(to, kRows, kCols);
       encode(expected, decoded(src));
-      convert(machines_.context(), src, got);
+      run(src, got);
       ASSERT_TRUE(memory_of(got) == memory_of(expected)) << to_string(from) << " to " << to_string(to);
     }
   }
@@ -58,7 +71,7 @@ TEST_F(Convert, SameFormatIsACopy) {
     if (info(format.codec).table_bytes > 0) continue;  // tables may differ
     const OwnedTensor src = random(format, kRows, kCols);
     const OwnedTensor got = empty(format, kRows, kCols);
-    convert(machines_.context(), src, got);
+    run(src, got);
     EXPECT_TRUE(memory_of(got) == memory_of(src)) << to_string(format);
   }
 }
@@ -71,7 +84,7 @@ TEST_F(Convert, CopiesKeepForeignCodes) {
     src.tensor.aux.row<uint8_t>(r)[0] = 200;
   }
   const OwnedTensor got = empty({id<Int4Z>, 24}, kRows, kCols);
-  convert(machines_.context(), src, got);
+  run(src, got);
   EXPECT_TRUE(memory_of(got) == memory_of(src));
 }
 
@@ -81,16 +94,16 @@ TEST_F(Convert, SumsOfCodes) {
     const OwnedTensor values = random({id<F32>}, kRows, kCols);
     const OwnedTensor with = empty({id<Int8>, group}, kRows, kCols, sums),
                       without = empty({id<Int8>, group}, kRows, kCols);
-    convert(machines_.context(), values, with);
-    convert(machines_.context(), values, without);
+    run(values, with);
+    run(values, without);
     const OwnedTensor copy = empty({id<Int8>, group}, kRows, kCols, sums),
                       dropped = empty({id<Int8>, group}, kRows, kCols);
-    convert(machines_.context(), with, copy);
+    run(with, copy);
     EXPECT_TRUE(memory_of(copy) == memory_of(with));
-    convert(machines_.context(), with, dropped);
+    run(with, dropped);
     EXPECT_TRUE(memory_of(dropped) == memory_of(without));
     const OwnedTensor found = empty({id<Int8>, group}, kRows, kCols, sums);
-    convert(machines_.context(), without, found);
+    run(without, found);
     for (int64_t r = 0; r < kRows; ++r) {
       std::vector<int16_t> codes(kCols);
       info(id<Int8>).codes(with.tensor, r, 0, kCols, codes.data());
@@ -115,7 +128,7 @@ TEST_F(Convert, Gathers) {
     for (const Format& to : {Format{id<F32>}, Format{id<Int8>, 24}, from}) {
       if (info(to.codec).table_bytes > 0) continue;
       const OwnedTensor got = empty(to, 5, kCols);
-      convert(machines_.context(), src, got, rows.data());
+      run(src, got, rows);
       if (to == from) {
         EXPECT_EQ(first_difference(decoded(got), picked), "") << to_string(from);
       } else {
@@ -133,7 +146,7 @@ TEST_F(Convert, StaticScalesAreUsedAsTheyAre) {
     OwnedTensor dst = empty({codec}, 40, kCols);
     float scale = 0.013f;
     dst.tensor.scale = {reinterpret_cast<std::byte*>(&scale), 0, 1};
-    convert(machines_.context(), src, dst);
+    run(src, dst);
     EXPECT_EQ(scale, 0.013f);
     const OwnedTensor expected = empty({codec}, 40, kCols);
     for (int64_t r = 0; r < 40; ++r) {
@@ -151,12 +164,12 @@ TEST_F(Convert, RowsThatShareScales) {
          {Format{id<Int8>}, Format{id<UInt4O>, 1}, Format{id<E4M3>, 16}, Format{id<Int4Z>, 24}}) {
       const OwnedTensor expected = empty(format, 37, 48, {.span = span}), got = empty(format, 37, 48, {.span = span});
       encode(expected, decoded(src));
-      convert(machines_.context(), src, got);
+      run(src, got);
       EXPECT_TRUE(memory_of(got) == memory_of(expected)) << to_string(format) << " span " << span;
       // From there to a scale a row: not a copy.
       const OwnedTensor rows = empty(format, 37, 48), rows_expected = empty(format, 37, 48);
       encode(rows_expected, decoded(got));
-      convert(machines_.context(), got, rows);
+      run(got, rows);
       EXPECT_TRUE(memory_of(rows) == memory_of(rows_expected)) << to_string(format) << " span " << span;
     }
   }
@@ -166,8 +179,8 @@ TEST_F(Convert, Orders) {
   const OwnedTensor src = random({id<F32>}, 8, 64);
   const OwnedTensor natural = empty({id<UInt4O>}, 8, 64),
                     tiles = empty({id<UInt4O>}, 8, 64, {.order = Order::value_tiles});
-  convert(machines_.context(), src, natural);
-  convert(machines_.context(), natural, tiles);
+  run(src, natural);
+  run(natural, tiles);
   EXPECT_FALSE(memory_of(natural) == memory_of(tiles));
   EXPECT_EQ(first_difference(decoded(tiles), decoded(natural)), "");
 }

@@ -12,13 +12,19 @@ class Glu : public testing::Test {
  protected:
   Machines machines_;
   Rng rng_{8};
+
+  void run(const Context& cpu, const Tensor& x, const Tensor& y) {
+    on_every_device(machines_, cpu, {x}, y, [&](const Context& ctx, const std::vector<Tensor>& in, const Tensor& out) {
+      glu(ctx, in[0], out);
+    });
+  }
 };
 
 TEST_F(Glu, NearTheRealValue) {
   for (const int64_t n : {1, 17, 96, 1536}) {
     for (const float spread : {1.0f, 20.0f, 1e-6f}) {
       std::vector<float> x = normal(rng_, 3 * 2 * n, spread), y(size_t(3 * n));
-      glu(machines_.context(), f32_view(x, 3, 2 * n), f32_view(y, 3, n));
+      run(machines_.context(), f32_view(x, 3, 2 * n), f32_view(y, 3, n));
       for (int64_t t = 0; t < 3; ++t) {
         for (int64_t f = 0; f < n; ++f) {
           const double gate = x[size_t(t * 2 * n + f)], up = x[size_t(t * 2 * n + n + f)];
@@ -34,7 +40,7 @@ TEST_F(Glu, NearTheRealValue) {
 TEST_F(Glu, EveryOutputFormat) {
   constexpr int64_t kRows = 7, kCols = 100;
   std::vector<float> x = normal(rng_, kRows * 2 * kCols, 2.0f), y(kRows * kCols);
-  glu(machines_.context(), f32_view(x, kRows, 2 * kCols), f32_view(y, kRows, kCols));
+  run(machines_.context(), f32_view(x, kRows, 2 * kCols), f32_view(y, kRows, kCols));
   for (const Format& format : every_format()) {
     const StorageOptions options{.row_align = 64, .sums = format.codec == id<Int8>};
     const OwnedTensor expected = make_tensor(format, kRows, kCols, options);
@@ -43,7 +49,7 @@ TEST_F(Glu, EveryOutputFormat) {
     }
     for (const Context& ctx : machines_.all()) {
       const OwnedTensor got = make_tensor(format, kRows, kCols, options);
-      glu(ctx, f32_view(x, kRows, 2 * kCols), got);
+      run(ctx, f32_view(x, kRows, 2 * kCols), got);
       ASSERT_TRUE(memory_of(got) == memory_of(expected)) << to_string(format);
     }
   }
@@ -51,7 +57,7 @@ TEST_F(Glu, EveryOutputFormat) {
 
 TEST_F(Glu, ExtremeGates) {
   std::vector<float> x = {-3e38f, -100.0f, 100.0f, 3e38f, 2.0f, 2.0f, 2.0f, 1.0f}, y(4);
-  glu(machines_.context(), f32_view(x, 1, 8), f32_view(y, 1, 4));
+  run(machines_.context(), f32_view(x, 1, 8), f32_view(y, 1, 4));
   EXPECT_EQ(y, (std::vector<float>{0.0f, 0.0f, 200.0f, 3e38f}));
 }
 

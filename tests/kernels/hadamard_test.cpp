@@ -12,12 +12,20 @@ namespace {
 class HadamardTest : public testing::Test {
  protected:
   Machines machines_;
+
+  void run(const Context& cpu, const Tensor& x, const Hadamard& h, bool transpose, const Tensor& y) {
+    Hadamard uploaded(h.order());
+    on_every_device(machines_, cpu, {x}, y, [&](const Context& ctx, const std::vector<Tensor>& in, const Tensor& out) {
+      if (ctx.device == Device::cuda) uploaded.upload(ctx.stream);
+      hadamard(ctx, in[0], uploaded, transpose, out);
+    });
+  }
   Rng rng_{9};
 
   std::vector<float> transformed(std::vector<float> x, int64_t rows, const Hadamard& h, bool transpose = false) {
     const int64_t cols = int64_t(x.size()) / rows;
     std::vector<float> y(x.size());
-    hadamard(machines_.context(), f32_view(x, rows, cols), h, transpose, f32_view(y, rows, cols));
+    run(machines_.context(), f32_view(x, rows, cols), h, transpose, f32_view(y, rows, cols));
     return y;
   }
   // Entry of the dense matrix of +-1, by the index split of the header.
@@ -147,7 +155,7 @@ TEST_F(HadamardTest, EveryOutputFormat) {
     }
     for (const Context& ctx : machines_.all()) {
       const OwnedTensor got = make_tensor(format, kRows, kCols, options);
-      hadamard(ctx, f32_view(x, kRows, kCols), h, false, got);
+      run(ctx, f32_view(x, kRows, kCols), h, false, got);
       ASSERT_TRUE(memory_of(got) == memory_of(expected)) << to_string(format);
     }
   }

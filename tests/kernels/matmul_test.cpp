@@ -4,26 +4,15 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cmath>
-#include <cstring>
 #include <functional>
 #include <map>
-#include <random>
+
+#include "tests/op_test.h"
 
 namespace quire {
 namespace {
 
-using Rng = std::mt19937;
-
 int64_t any_of(Rng& rng, std::initializer_list<int64_t> values) { return values.begin()[rng() % values.size()]; }
-int64_t between(Rng& rng, int64_t lo, int64_t hi) { return lo + int64_t(rng() % uint64_t(hi - lo + 1)); }
-
-std::vector<float> normal(Rng& rng, int64_t count) {
-  std::normal_distribution<float> draw;
-  std::vector<float> v(static_cast<size_t>(count));
-  for (float& x : v) x = draw(rng);
-  return v;
-}
 
 OwnedTensor random_tensor(Rng& rng, Format format, int64_t rows, int64_t cols) {
   StorageOptions options;
@@ -84,6 +73,7 @@ class Matmul : public testing::Test {
  protected:
   ThreadPool one{1}, two{2}, three{3};
   Scratch scratch;
+  Machines machines;
   Context context(Isa isa, int threads = 1) {
     Context ctx;
     ctx.isa = isa;
@@ -102,11 +92,32 @@ class Matmul : public testing::Test {
     const Context ctx = context(Isa::baseline);
     return run(ctx, x, pack_weight(ctx, {w}, format_of(x), nullptr), "reference", e);
   }
+  void compare_on_gpu(const MatmulKernel& k, const Tensor& x, const Tensor& w, const Epilogue& e,
+                      const Result& expected) {
+    const Context ctx = machines.gpu();
+    OnGpu gpu(ctx);
+    Result got(x.rows, w.rows);
+    const auto copied = [&](const float* values, int64_t n) {
+      return values ? gpu.in(std::vector<float>(values, values + n)) : nullptr;
+    };
+    const Epilogue there{copied(e.bias, w.rows), copied(e.residual, (x.rows - 1) * got.ld + w.rows)};
+    const PackedWeight packed = pack_weight(ctx, {gpu.in(w)}, format_of(x), k.layout);
+    const Tensor y = gpu.in(got.tensor());
+    matmul(ctx, gpu.in(x), packed, y, there, k.name);
+    copy_tensor(y, got.tensor(), ctx.stream);
+    if constexpr (kCuda) cuda::synchronize(ctx.stream);
+    EXPECT_EQ(first_difference(got, expected), "") << k.name << " x " << describe(x) << " w " << describe(w);
+    ++compared[k.name];
+  }
   // Every kernel that can, by name.
   void compare_kernels(const Tensor& x, const Tensor& w, const Epilogue& e, const Result& expected) {
     const MatmulProblem problem{format_of(w), format_of(x), w.rows, w.cols};
     for (const MatmulKernel& k : matmul_kernels()) {
       if (k.isa > default_isa() || !k.supports(problem) || (k.layout && !k.layout->supports(problem))) continue;
+      if (k.device == Device::cuda) {
+        if (gpu_is_here()) compare_on_gpu(k, x, w, e, expected);
+        continue;
+      }
       const Context ctx = context(k.isa, 1 + int(seen++ % 3));
       const PackedWeight packed = pack_weight(ctx, {w}, format_of(x), k.layout);
       EXPECT_EQ(first_difference(run(ctx, x, packed, k.name, e), expected), "")
@@ -150,7 +161,7 @@ TEST_F(Matmul, EveryKernelEqualsTheReference) {
     }
   }
   for (const MatmulKernel& k : matmul_kernels()) {
-    if (k.isa > default_isa()) continue;
+    if (k.isa > default_isa() || (k.device == Device::cuda && !gpu_is_here())) continue;
     EXPECT_GT(compared[k.name], 50) << k.name;
   }
 }

@@ -12,6 +12,13 @@ class RmsNorm : public testing::Test {
  protected:
   Machines machines_;
   Rng rng_{6};
+
+  void run(const Context& cpu, const Tensor& x, const Tensor& weight, float eps, const Tensor& y) {
+    on_every_device(machines_, cpu, {x, weight}, y,
+                    [&](const Context& ctx, const std::vector<Tensor>& in, const Tensor& out) {
+                      rmsnorm(ctx, in[0], in[1], eps, out);
+                    });
+  }
 };
 
 TEST_F(RmsNorm, NearTheRealValue) {
@@ -19,7 +26,7 @@ TEST_F(RmsNorm, NearTheRealValue) {
     for (const float spread : {1.0f, 1e-3f, 1e4f}) {
       std::vector<float> x = normal(rng_, 3 * n, spread, spread / 4), w = normal(rng_, n, 0.2f, 1.0f), y(size_t(3 * n));
       const float eps = 1e-5f;
-      rmsnorm(machines_.context(), f32_view(x, 3, n), f32_view(w, 1, n), eps, f32_view(y, 3, n));
+      run(machines_.context(), f32_view(x, 3, n), f32_view(w, 1, n), eps, f32_view(y, 3, n));
       for (int64_t t = 0; t < 3; ++t) {
         double sum = 0.0;
         for (int64_t d = 0; d < n; ++d) sum += double(x[size_t(t * n + d)]) * double(x[size_t(t * n + d)]);
@@ -56,7 +63,7 @@ TEST_F(RmsNorm, SumOfSquaresInItsOrder) {
 TEST_F(RmsNorm, EveryOutputFormat) {
   constexpr int64_t kRows = 7, kCols = 100;
   std::vector<float> x = normal(rng_, kRows * kCols), w = normal(rng_, kCols, 0.2f, 1.0f), y(kRows * kCols);
-  rmsnorm(machines_.context(), f32_view(x, kRows, kCols), f32_view(w, 1, kCols), 1e-5f, f32_view(y, kRows, kCols));
+  run(machines_.context(), f32_view(x, kRows, kCols), f32_view(w, 1, kCols), 1e-5f, f32_view(y, kRows, kCols));
   for (const Format& format : every_format()) {
     for (const bool sums : {false, true}) {
       if (sums && format.codec != id<Int8>) continue;
@@ -67,7 +74,7 @@ TEST_F(RmsNorm, EveryOutputFormat) {
       }
       for (const Context& ctx : machines_.all()) {
         const OwnedTensor got = make_tensor(format, kRows, kCols, options);
-        rmsnorm(ctx, f32_view(x, kRows, kCols), f32_view(w, 1, kCols), 1e-5f, got);
+        run(ctx, f32_view(x, kRows, kCols), f32_view(w, 1, kCols), 1e-5f, got);
         ASSERT_TRUE(memory_of(got) == memory_of(expected)) << to_string(format);
       }
     }
@@ -79,8 +86,8 @@ TEST_F(RmsNorm, StaticScalesAreUsedAsTheyAre) {
   OwnedTensor got = make_tensor({id<Int8>}, 20, 64);
   float scale = 0.02f;
   got.tensor.scale = {reinterpret_cast<std::byte*>(&scale), 0, 1};
-  rmsnorm(machines_.context(), f32_view(x, 20, 64), f32_view(w, 1, 64), 0.0f, got);
-  rmsnorm(machines_.context(), f32_view(x, 20, 64), f32_view(w, 1, 64), 0.0f, f32_view(y, 20, 64));
+  run(machines_.context(), f32_view(x, 20, 64), f32_view(w, 1, 64), 0.0f, got);
+  run(machines_.context(), f32_view(x, 20, 64), f32_view(w, 1, 64), 0.0f, f32_view(y, 20, 64));
   EXPECT_EQ(scale, 0.02f);
   for (int64_t i = 0; i < 20 * 64; ++i) {
     const float code = std::nearbyint(std::min(127.0f, std::max(-127.0f, y[size_t(i)] * (1.0f / scale))));
@@ -90,7 +97,7 @@ TEST_F(RmsNorm, StaticScalesAreUsedAsTheyAre) {
 
 TEST_F(RmsNorm, ZeroRowsStayZero) {
   std::vector<float> x(64), w(64, 1.0f), y(64, 5.0f);
-  rmsnorm(machines_.context(), f32_view(x, 1, 64), f32_view(w, 1, 64), 1e-5f, f32_view(y, 1, 64));
+  run(machines_.context(), f32_view(x, 1, 64), f32_view(w, 1, 64), 1e-5f, f32_view(y, 1, 64));
   EXPECT_EQ(y, x);
 }
 

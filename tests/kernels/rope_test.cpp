@@ -13,13 +13,25 @@ class Rope : public testing::Test {
   Machines machines_;
   Rng rng_{7};
 
+  void run(const Context& cpu, const Tensor& x, int64_t heads, int64_t head_dim, const std::vector<int32_t>& positions,
+           RopeTable& table) {
+    const auto op = [&](const Context& ctx, const std::vector<Tensor>&, const Tensor& out) {
+      if (ctx.device == Device::cpu) return rope(ctx, out, heads, head_dim, positions.data(), table);
+      OnGpu gpu(ctx);
+      table.upload(ctx.stream);
+      rope(ctx, out, heads, head_dim, gpu.in(positions), table);
+      if constexpr (kCuda) cuda::synchronize(ctx.stream);
+    };
+    on_every_device(machines_, cpu, {}, x, op, true);
+  }
+
   void near_the_real_rotation(int64_t heads, int64_t head_dim, int64_t rope_dim, double theta,
                               std::vector<int32_t> positions) {
     const int64_t tokens = int64_t(positions.size()), extra = 5, cols = heads * head_dim + extra, half = rope_dim / 2;
-    const RopeTable table(*std::max_element(positions.begin(), positions.end()) + 1, rope_dim, theta);
+    RopeTable table(*std::max_element(positions.begin(), positions.end()) + 1, rope_dim, theta);
     const std::vector<float> x = normal(rng_, tokens * cols);
     std::vector<float> y = x;
-    rope(machines_.context(), f32_view(y, tokens, cols), heads, head_dim, positions.data(), table);
+    run(machines_.context(), f32_view(y, tokens, cols), heads, head_dim, positions, table);
     for (int64_t t = 0; t < tokens; ++t) {
       for (int64_t c = 0; c < cols; ++c) {
         const size_t at = size_t(t * cols + c);
@@ -76,14 +88,14 @@ TEST_F(Rope, ScoresDependOnDistance) {
 }
 
 TEST_F(Rope, MachinesAreEqual) {
-  const RopeTable table(64, 32, 10000.0);
+  RopeTable table(64, 32, 10000.0);
   const std::vector<float> x = normal(rng_, 50 * 96);
   std::vector<int32_t> positions;
   for (int i = 0; i < 50; ++i) positions.push_back(int32_t(rng_() % 64));
   std::vector<float> expected;
   for (const Context& ctx : machines_.all()) {
     std::vector<float> y = x;
-    rope(ctx, f32_view(y, 50, 96), 3, 32, positions.data(), table);
+    run(ctx, f32_view(y, 50, 96), 3, 32, positions, table);
     if (expected.empty()) expected = y;
     EXPECT_EQ(first_difference(y, expected), "");
   }

@@ -109,18 +109,19 @@ TEST(Sample, TopPOverManyTokens) {
   }
   std::sort(order.begin(), order.end());
   for (const double p : {0.05, 0.3, 0.9}) {
-    std::vector<std::pair<int32_t, double>> expected;  // token and weight, likeliest first
+    std::vector<std::pair<int32_t, double>> expected;  // token and weight
     double sum = 0.0;
     for (size_t i = 0; sum < p * total; ++i) {
       expected.emplace_back(order[i].second, std::exp(-double(order[i].first)));
       sum += expected.back().second;
     }
     ASSERT_GT(expected.size(), 1u);
+    std::sort(expected.begin(), expected.end());  // what stays is walked by id
     double before = 0.0;
     for (size_t i = 0; i < expected.size(); ++i) {
       const auto [token, weight] = expected[i];
       if (i % 37 == 0 || i + 1 == expected.size()) {
-        EXPECT_EQ(sample(logits, {1.0f, 0, float(p)}, (before + 0.5 * weight) / sum), token) << p << ", rank " << i;
+        EXPECT_EQ(sample(logits, {1.0f, 0, float(p)}, (before + 0.5 * weight) / sum), token) << p << ", place " << i;
       }
       before += weight;
     }
@@ -231,6 +232,52 @@ TEST(LogSoftmax, SumsToOneAndStaysFinite) {
   EXPECT_NEAR(log_softmax_at(std::vector<float>{1.0f, 1.0f}, 0), -std::log(2.0), 1e-15);
   EXPECT_EQ(log_softmax_at(std::vector<float>{3e38f, -3e38f}, 0), 0.0);
   EXPECT_EQ(log_softmax_at(std::vector<float>{0.0f, -kInf}, 1), -std::numeric_limits<double>::infinity());
+}
+
+// Rows of a batch, with bias and penalties: on the CPU what sample() and penalise() give, on a GPU the same ids.
+TEST(Sample, RowsOnEveryDevice) {
+  Machines machines;
+  Rng rng(12);
+  for (const int64_t vocab : {1, 5, 1000, 50000}) {
+    constexpr int64_t kRows = 24;
+    std::vector<float> logits = normal(rng, kRows * vocab, 3.0f), adjusted;
+    std::vector<SampleRow> rows;
+    std::vector<LogitChange> changes;
+    std::vector<int32_t> expected;
+    for (int64_t r = 0; r < kRows; ++r) {
+      SampleRow row{{}, 1.0f, int32_t(changes.size()), 0, uniform_at(7, uint64_t(r))};
+      row.params.temperature = r % 4 == 0 ? 0.0f : r % 4 == 1 ? 0.3f : 1.5f;
+      if (r % 2 == 1) row.params.top_k = int32_t(between(rng, 1, 60));
+      if (r % 3 == 1) row.params.top_p = 0.8f;
+      if (r % 5 == 1) row.params.min_p = 0.05f;
+      float* x = logits.data() + r * vocab;
+      if (r == 8) std::fill_n(x, vocab, 2.0f);  // equals: the lower ids are likelier
+      if (vocab > 4 && r % 2 == 0) {
+        x[1] = -kInf;
+        row.repetition = 1.3f;
+        row.count = 3;
+        changes.insert(changes.end(), {{0, 0.5f, 1, 0.0f}, {3, 0.0f, 1, 0.7f}, {4, -1.0f, 0, 0.2f}});
+      }
+      std::vector<float> own(x, x + vocab);
+      for (int32_t c = row.first; c < row.first + row.count; ++c)
+        own[size_t(changes[size_t(c)].token)] += changes[size_t(c)].bias;
+      if (row.count > 0) {
+        penalise(own, std::vector<int32_t>{0, 3, 3}, row.repetition, {}, 0.0f, 0.0f);
+        for (const auto& [token, minus] : {std::pair{3, 0.7f}, {4, 0.2f}}) own[size_t(token)] -= minus;
+      }
+      expected.push_back(sample(own, row.params, row.uniform));
+      rows.push_back(row);
+    }
+    std::vector<float> on_gpu = logits;
+    EXPECT_EQ(sample_rows(machines.context(), f32_view(logits, kRows, vocab), rows, changes), expected) << vocab;
+    if (!gpu_is_here()) continue;
+    const Context ctx = machines.gpu();
+    OnGpu gpu(ctx);
+    EXPECT_EQ(sample_rows(ctx, gpu.in(f32_view(on_gpu, kRows, vocab)), rows, changes), expected) << vocab;
+    std::vector<float> bad(size_t(vocab), -kInf);
+    EXPECT_EQ(sample_rows(ctx, gpu.in(f32_view(bad, 1, vocab)), std::span(rows).first(1), {}),
+              std::vector<int32_t>{-1});
+  }
 }
 
 }  // namespace

@@ -50,6 +50,8 @@ class Network : public testing::Test {
     config.slots = int64_t(sequences.size());
     config.max_tokens = 128;
     config.pages = 2 * config.slots;
+    config.device = ctx.device;
+    config.stream = ctx.stream;
     KvCache cache(config);
     std::vector<int32_t> slots;
     for (size_t i = 0; i < sequences.size(); ++i) slots.push_back(cache.open());
@@ -71,8 +73,9 @@ class Network : public testing::Test {
         }
       }
       if (batch.size() == 0) return out;
-      const OwnedTensor logits = make_tensor({id<F32>, 0}, batch.size(), c.vocab);
-      d.forward(ctx, batch, cache, logits);
+      const OwnedTensor there = make_tensor({id<F32>, 0}, batch.size(), c.vocab, {.device = ctx.device});
+      d.forward(ctx, batch, cache, there);
+      const OwnedTensor logits = OnGpu(ctx).back(there);
       for (size_t r = 0; r < whose.size(); ++r) {
         const float* row = logits.tensor.data.row<const float>(int64_t(r));
         out[whose[r]].emplace_back(row, row + c.vocab);
@@ -124,6 +127,10 @@ class Network : public testing::Test {
       const Decoder other = Decoder::load(ctx, checkpoint, scheme, 128);  // packed for what this one reads
       expect_equal(run(ctx, other, scheme, {sequences[1]}, {5})[0], expected[1], scheme_text + " on " + to_string(isa));
     }
+    if (!gpu_is_here()) return;
+    const Context gpu = machines_.gpu();
+    const Decoder there = Decoder::load(gpu, checkpoint, scheme, 128);
+    compare(run(gpu, there, scheme, sequences, {13, 1, 1}), "on the GPU");
   }
 };
 

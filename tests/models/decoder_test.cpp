@@ -66,7 +66,7 @@ class GoldenGreedy : public testing::TestWithParam<const char*> {};
 
 TEST_P(GoldenGreedy, MatchesTransformers) {
   QUIRE_NEEDS_FILE(test_model());
-  std::ifstream file(std::string(QUIRE_SOURCE_DIR) + "/tests/engine/golden_smollm2.json");
+  std::ifstream file(source_file("tests/engine/golden_smollm2.json"));
   const nlohmann::json golden = nlohmann::json::parse(file);
   Machine m;
   const Checkpoint checkpoint = Checkpoint::open(test_model());

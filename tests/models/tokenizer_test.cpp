@@ -330,7 +330,7 @@ TEST(PreTokenizers, UnknownNamesAreRefused) {
 }
 
 nlohmann::json golden() {
-  std::ifstream file(QUIRE_SOURCE_DIR "/tests/models/golden_smollm2_tokens.json");
+  std::ifstream file(source_file("tests/models/golden_smollm2_tokens.json"));
   return nlohmann::json::parse(file);
 }
 
@@ -366,7 +366,7 @@ TEST_F(SmolLm2, EqualsHuggingFaceOnGoldenTexts) {
 
 TEST_F(SmolLm2, EqualsGoldenPrompts) {
   const Tokenizer t(Checkpoint::open(test_model()).tokenizer());
-  std::ifstream file(QUIRE_SOURCE_DIR "/tests/engine/golden_smollm2.json");
+  std::ifstream file(source_file("tests/engine/golden_smollm2.json"));
   for (const auto& c : nlohmann::json::parse(file)) {
     EXPECT_EQ(t.encode(c["text"].get<std::string>()), c["prompt_ids"].get<Ids>());
     EXPECT_EQ(t.decode(c["greedy_ids"].get<Ids>(), true), c["greedy_text"].get<std::string>());

@@ -233,8 +233,8 @@ TEST(Storage, WhatCannotBeIsRefused) {
   EXPECT_THROW(make_tensor({id<Int4>, -3}, 1, 64), Error);
   EXPECT_THROW(make_tensor({id<Int4>}, -1, 64), Error);
   EXPECT_THROW(make_tensor({Codec(99)}, 1, 64), Error);
-  EXPECT_THROW(HostBuffer(size_t(1) << 62), Error);
-  EXPECT_THROW(HostBuffer(~size_t(0)), Error);
+  EXPECT_THROW(Buffer(size_t(1) << 62), Error);
+  EXPECT_THROW(Buffer(~size_t(0)), Error);
   EXPECT_EQ(make_tensor({id<Int4>, 64}, 0, 64).tensor.rows, 0);
 }
 

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tests/quant/codec_cases.h"
+#include "tests/test_data.h"
 
 namespace quire {
 namespace {
@@ -15,7 +16,7 @@ using namespace testing_quant;
 using nlohmann::json;
 
 const json& golden() {
-  static const json data = json::parse(std::ifstream(QUIRE_SOURCE_DIR "/tests/quant/golden_gguf_blocks.json"));
+  static const json data = json::parse(std::ifstream(source_file("tests/quant/golden_gguf_blocks.json")));
   return data;
 }
 

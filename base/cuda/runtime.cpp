@@ -1,0 +1,108 @@
+#include "base/cuda/runtime.h"
+
+#include <cuda_runtime_api.h>
+
+#include <vector>
+
+#include "base/error.h"
+
+namespace quire::cuda {
+
+namespace {
+
+std::vector<DeviceInfo> find_devices(cudaError_t& status) {
+  int count = 0;
+  status = cudaGetDeviceCount(&count);
+  std::vector<DeviceInfo> devices;
+  for (int i = 0; status == cudaSuccess && i < count; ++i) {
+    cudaDeviceProp p;
+    check_status(cudaGetDeviceProperties(&p, i), "reading a device's properties");
+    devices.push_back({i, p.name, p.major, p.minor, p.multiProcessorCount, int64_t(p.sharedMemPerBlockOptin),
+                       int64_t(p.totalGlobalMem), int64_t(p.l2CacheSize)});
+  }
+  cudaGetLastError();  // no device is an answer, not an error that a later check should find
+  return devices;
+}
+
+struct Devices {
+  cudaError_t status = cudaSuccess;
+  std::vector<DeviceInfo> list = find_devices(status);
+};
+const Devices& devices() {
+  static const Devices all;
+  return all;
+}
+
+}  // namespace
+
+int device_count() { return int(devices().list.size()); }
+
+std::string why_no_device() {
+  const Devices& d = devices();
+  return d.status == cudaSuccess ? "no CUDA device is visible" : cudaGetErrorString(d.status);
+}
+
+const DeviceInfo& device_info(int index) {
+  check(index >= 0 && index < device_count(), "there is no CUDA device {}; {} can be used{}", index, device_count(),
+        device_count() == 0 ? fmt::format(" ({})", why_no_device()) : "");
+  return devices().list[size_t(index)];
+}
+
+void check_status(int status, const char* what) {
+  if (status == cudaSuccess) return;
+  cudaGetLastError();
+  const cudaError_t error = cudaError_t(status);
+  fail(fmt::format("cuda: {}: {} ({})", what, cudaGetErrorString(error), cudaGetErrorName(error)));
+}
+void check_launch(const char* kernel) { check_status(cudaGetLastError(), kernel); }
+
+void use_device(int index) { check_status(cudaSetDevice(device_info(index).index), "choosing a device"); }
+int current_device() {
+  int index = 0;
+  check_status(cudaGetDevice(&index), "asking for the current device");
+  return index;
+}
+int64_t free_memory() {
+  size_t free = 0, total = 0;
+  check_status(cudaMemGetInfo(&free, &total), "asking for free memory");
+  return int64_t(free);
+}
+
+std::byte* allocate(size_t bytes) {
+  void* p = nullptr;
+  const cudaError_t status = cudaMalloc(&p, bytes);
+  if (status == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    fail(fmt::format("out of GPU memory: {} bytes could not be allocated, {} are free", bytes, free_memory()));
+  }
+  check_status(status, "allocating memory");
+  // On the default stream, which streams of ours are not ordered with: wait.
+  check_status(cudaMemset(p, 0, bytes), "clearing memory");
+  check_status(cudaStreamSynchronize(nullptr), "clearing memory");
+  return static_cast<std::byte*>(p);
+}
+// Destructors call these: a failure (the context may be gone at exit) is nothing anyone could act on.
+void release(std::byte* p) { cudaFree(p); }
+
+std::byte* allocate_pinned(size_t bytes) {
+  void* p = nullptr;
+  check_status(cudaMallocHost(&p, bytes), "allocating pinned memory");
+  return static_cast<std::byte*>(p);
+}
+void release_pinned(std::byte* p) { cudaFreeHost(p); }
+
+void copy_async(void* to, const void* from, size_t bytes, StreamHandle stream) {
+  if (bytes == 0) return;
+  check_status(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream), "copying");
+}
+void clear_async(void* to, int byte, size_t bytes, StreamHandle stream) {
+  if (bytes == 0) return;
+  check_status(cudaMemsetAsync(to, byte, bytes, stream), "clearing memory");
+}
+
+Stream::Stream() { check_status(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream"); }
+Stream::~Stream() { cudaStreamDestroy(stream_); }
+void Stream::synchronize() const { cuda::synchronize(stream_); }
+void synchronize(StreamHandle stream) { check_status(cudaStreamSynchronize(stream), "waiting for a stream"); }
+
+}  // namespace quire::cuda

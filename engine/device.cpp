@@ -1,0 +1,66 @@
+#include "engine/device.h"
+
+#include <charconv>
+
+namespace quire {
+
+namespace {
+
+std::string what_is_here() {
+  if constexpr (kCuda) {
+    const int count = cuda::device_count();
+    if (count == 0) return fmt::format("cpu only ({})", cuda::why_no_device());
+    return count == 1 ? "cpu, cuda" : fmt::format("cpu, cuda:0 to cuda:{}", count - 1);
+  }
+  return "cpu only: this build has no CUDA";
+}
+
+// The GPU's number; -1: the CPU.
+int find_device(const std::string& name) {
+  int count = 0;
+  if constexpr (kCuda) count = cuda::device_count();
+  if (name.empty() || name == "auto") return count > 0 ? 0 : -1;
+  if (name == "cpu") return -1;
+  int index = 0;
+  bool known = name == "cuda";
+  if (name.rfind("cuda:", 0) == 0) {
+    const auto [end, error] = std::from_chars(name.data() + 5, name.data() + name.size(), index);
+    known = error == std::errc() && end == name.data() + name.size() && name.size() > 5 && index >= 0;
+  }
+  check(known, "device '{}' is not one of auto, cpu, cuda, cuda:N", name);
+  check(index < count, "there is no device {}; here are {}", name, what_is_here());
+  return index;
+}
+
+}  // namespace
+
+EngineDevice::EngineDevice(const std::string& name) : index_(find_device(name)) {
+  if constexpr (kCuda) {
+    if (index_ < 0) return;
+    cuda::use_device(index_);
+    stream_ = std::make_shared<cuda::Stream>();
+  }
+}
+
+cuda::StreamHandle EngineDevice::stream() const { return stream_ ? stream_->get() : nullptr; }
+
+std::string EngineDevice::name() const {
+  if constexpr (kCuda) {
+    if (stream_) return fmt::format("cuda:{} ({})", index_, cuda::device_info(index_).name);
+  }
+  return "cpu";
+}
+
+void EngineDevice::use() const {
+  if constexpr (kCuda) {
+    if (stream_) cuda::use_device(index_);
+  }
+}
+
+void EngineDevice::wait() const {
+  if constexpr (kCuda) {
+    if (stream_) stream_->synchronize();
+  }
+}
+
+}  // namespace quire

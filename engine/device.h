@@ -1,0 +1,26 @@
+// What the engine computes on: the CPU, or one GPU and its stream.
+#pragma once
+#include <memory>
+#include <string>
+
+#include "kernels/context.h"
+
+namespace quire {
+
+class EngineDevice {
+ public:
+  // "cpu", "cuda", "cuda:N"; "" and "auto" take the GPU if there is one. Error says which devices there are.
+  explicit EngineDevice(const std::string& name);
+
+  Device kind() const { return stream_ ? Device::cuda : Device::cpu; }
+  cuda::StreamHandle stream() const;
+  std::string name() const;
+  void use() const;   // makes it the calling thread's GPU
+  void wait() const;  // for everything enqueued
+
+ private:
+  int index_ = 0;
+  std::shared_ptr<cuda::Stream> stream_;  // null on the CPU
+};
+
+}  // namespace quire

@@ -1,0 +1,37 @@
+// Device entry points of the ops; X.cpp has checked the shapes. All enqueue on ctx.stream.
+#pragma once
+#include "kernels/kv_view.h"
+#include "kernels/matmul.h"
+#include "kernels/sample.h"
+
+namespace quire::cuda {
+
+// table (positions, 2, dim / 2) on the device.
+void rope(const Context& ctx, const Tensor& x, int64_t heads, int64_t head_dim, const int32_t* positions,
+          const float* table, int64_t dim);
+
+// The K x K signs on the device. out (T, cols) f32 may be x.
+struct HadamardShape {
+  const int8_t* signs;
+  int64_t k, power;
+  float scale;
+  bool transpose;
+};
+void hadamard(const Context& ctx, const Tensor& x, const HadamardShape& h, float* out, int64_t ld);
+
+// Canonical rows of any format, in matmul.h's written order. x f32 (M, K) with leading dimension ldx.
+void matmul_float(const Context& ctx, const float* x, int64_t ldx, int64_t rows, const Tensor& w, const Tensor& y,
+                  const Epilogue& epilogue);
+void matmul_int(const Context& ctx, const Tensor& x, const Tensor& w, const Tensor& y, const Epilogue& epilogue);
+
+void attention(const Context& ctx, const Tensor& q, const KvView& kv, const Batch& batch, int64_t heads,
+               const Tensor& out);
+
+void sample_rows(const Context& ctx, const Tensor& logits, const SampleRow* rows, const LogitChange* changes,
+                 int32_t* ids);
+
+// Blocks of block_bytes from place pairs[2i] of `from` to place pairs[2i + 1] of `to`; pairs on the device.
+void copy_blocks(const Context& ctx, const std::byte* from, std::byte* to, const int32_t* pairs, int64_t count,
+                 int64_t block_bytes);
+
+}  // namespace quire::cuda
