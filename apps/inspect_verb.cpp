@@ -108,7 +108,7 @@ void print_file(const Checkpoint& checkpoint, const Contents& contents, bool ten
 
 void print_run(const Engine& engine) {
   const MemoryPlan m = engine.memory();
-  std::string out = fmt::format("As it runs (scheme {}, cache {}, {} threads)\n",
+  std::string out = fmt::format("As it runs on {} (scheme {}, cache {}, {} threads)\n", engine.device(),
                                 engine.scheme().name.empty() ? "own" : engine.scheme().name, engine.scheme().kv.name,
                                 engine.threads());
   for (const std::string& line : engine.description()) out += fmt::format("  {}\n", line);
@@ -142,6 +142,7 @@ nlohmann::json inspect_json(const Engine& engine, const Contents& contents, bool
   object["description"] = engine.description();
   object["context"] = engine.context();
   object["threads"] = engine.threads();
+  object["device"] = engine.device();
   const MemoryPlan m = engine.memory();
   const ProcessMemory now = process_memory();
   object["memory"] = {
