@@ -7,6 +7,7 @@
 #include "models/pre_tokenizers.h"
 #include "models/split_pattern.h"
 #include "tests/fuzz/target.h"
+#include "tests/test_data.h"
 #include "tests/tiny_model.h"
 
 namespace quire::fuzz {
@@ -43,8 +44,8 @@ bool run_template(std::string_view input) {
 }
 
 std::vector<std::string> template_seeds() {
-  const auto json = nlohmann::json::parse(
-      read_text_file(std::string(QUIRE_SOURCE_DIR) + "/tests/engine/golden_templates.json", size_t{1} << 24));
+  const auto json =
+      nlohmann::json::parse(read_text_file(source_file("tests/engine/golden_templates.json"), size_t{1} << 24));
   std::vector<std::string> seeds;
   for (const auto& entry : json["cases"]) {
     const std::string source = entry["template"].get<std::string>();

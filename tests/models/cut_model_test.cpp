@@ -41,7 +41,7 @@ class CutModel : public testing::Test {
  protected:
   static void SetUpTestSuite() {
     if (!std::filesystem::exists(test_model())) return;
-    std::ifstream file(std::string(QUIRE_SOURCE_DIR) + "/tests/models/golden_cut.json");
+    std::ifstream file(source_file("tests/models/golden_cut.json"));
     golden_ = nlohmann::json::parse(file);
     dir_ = std::make_unique<TempDir>();
     cut(test_model(), golden_["layers"], dir_->file("cut.gguf"));
