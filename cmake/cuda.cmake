@@ -1,8 +1,14 @@
-# QUIRE_CUDA: ON demands a CUDA compiler, AUTO takes one if it is there, OFF never looks.
+# QUIRE_CUDA: ON demands a CUDA compiler, AUTO takes one if it and a GPU are there, OFF never looks.
 # QUIRE_CUDA_ARCHITECTURES: what to compile for. The default runs on every NVIDIA GPU from Ampere on: machine code for
 # 8.0 (runs on 8.x) and 9.0a (wgmma exists only there), PTX for what comes later. CI takes one: CUDAARCHS=90a-real.
 set(QUIRE_WITH_CUDA OFF)
-if(NOT QUIRE_CUDA STREQUAL "OFF")
+set(QUIRE_GPU_IS_HERE OFF)
+foreach(trace /dev/nvidiactl /proc/driver/nvidia/version /dev/dxg)  # the last: under Windows
+  if(EXISTS ${trace})
+    set(QUIRE_GPU_IS_HERE ON)
+  endif()
+endforeach()
+if(QUIRE_CUDA STREQUAL "ON" OR (QUIRE_CUDA STREQUAL "AUTO" AND QUIRE_GPU_IS_HERE))
   include(CheckLanguage)
   check_language(CUDA)
   if(CMAKE_CUDA_COMPILER)

@@ -8,9 +8,11 @@ install_packages
 # Tests that need the real model or text skip, and say so, without them. In CI that would hide a failure.
 (fetch_model && fetch_text) || [ -z "${CI:-}" ] || die "CI must have the model and the text"
 
-# Where there is a CUDA compiler its code is built too, for one architecture, and a warning (ptxas' C75xx: a tensor-core
+# Where there is a CUDA compiler, device code is built, for one architecture, and a warning (ptxas' C75xx: a tensor-core
 # pipeline it had to serialise) fails. Tests that need a GPU skip, and say so, without one.
-export CUDAARCHS="${CUDAARCHS:-90a-real}" CUDAFLAGS="${CUDAFLAGS:--Werror=all-warnings}"
+if command -v nvcc >/dev/null || [ -x /usr/local/cuda/bin/nvcc ]; then
+  CUDAARCHS="${CUDAARCHS:-90a-real}" CUDAFLAGS="${CUDAFLAGS:--Werror=all-warnings}" build cuda test_kernels
+fi
 
 # The optimised tests use the machine's threads themselves.
 build release
