@@ -11,7 +11,7 @@ die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
 # Same names on Debian 12 and Ubuntu 24.04. What each is for: README.md, "Dependencies".
 PACKAGES=(g++ cmake ninja-build pkg-config ccache libfmt-dev nlohmann-json3-dev libpcre2-dev libedit-dev libcli11-dev
-  libgtest-dev libgmock-dev ca-certificates python3 python3-pip)
+  libgtest-dev libgmock-dev qemu-user ca-certificates python3 python3-pip)
 
 install_packages() {
   local package missing=() root=()

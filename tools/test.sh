@@ -14,6 +14,31 @@ if command -v nvcc >/dev/null || [ -x /usr/local/cuda/bin/nvcc ]; then
   CUDAARCHS="${CUDAARCHS:-90a-real}" CUDAFLAGS="${CUDAFLAGS:--Werror=all-warnings}" build cuda test_kernels
 fi
 
+# Old processors, emulated: one without AVX, where an instruction of a wider path is a fault, and one with AVX2 but no AVX-512.
+# Some tests of the kernels, and the answer of the real model, which is the same everywhere.
+run_on_old_processors() {
+  local bin=build/release/bin cpu answer expected
+  local -a ask=("$bin/quire" generate --quiet --prompt "The capital of France is" --max-tokens 3 --context 64)
+  if ! command -v qemu-x86_64 >/dev/null; then
+    say "no qemu-x86_64 here: old processors are not tried"
+    return
+  fi
+  [ -s "$MODEL" ] && expected="$("${ask[@]}" --model "$MODEL")"
+  # Haswell without what the emulator has not: it would say so for every thread.
+  for cpu in Nehalem Haswell,-pcid,-x2apic,-tsc-deadline,-hle,-rtm,-invpcid; do
+    say "tests (emulated ${cpu%%,*})"
+    qemu-x86_64 -cpu "$cpu" "$bin/test_kernels" --gtest_brief=1 \
+      --gtest_filter='Matmul.RegularShapes*:AttentionSealed.*:Glu.*:ChooseIsa.*'
+    [ -s "$MODEL" ] || continue
+    answer="$(qemu-x86_64 -cpu "$cpu" "${ask[@]}" --model "$MODEL" --threads 1)"
+    [ "$answer" = "$expected" ] || die "on ${cpu%%,*} the model says '$answer', here '$expected'"
+  done
+  # The widest path of each is what the probe finds: AVX2 is there on one and refused on the other.
+  QUIRE_ISA=avx2 qemu-x86_64 -cpu "$cpu" "$bin/test_kernels" --gtest_brief=1 --gtest_filter='Glu.EveryOutputFormat'
+  ! QUIRE_ISA=avx2 qemu-x86_64 -cpu Nehalem "$bin/test_kernels" --gtest_filter='Glu.EveryOutputFormat' >/dev/null 2>&1 ||
+    die "QUIRE_ISA=avx2 was taken on a processor without AVX2"
+}
+
 # The optimised tests use the machine's threads themselves.
 build release
 say "tests (release)"
