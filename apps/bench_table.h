@@ -12,6 +12,7 @@ namespace quire {
 
 struct BenchRow {
   std::string model_filename, model, scheme, kv;
+  std::string device;            // "cpu", or a GPU's number and name
   int64_t size = 0, params = 0;  // bytes of the weights as they run; values in the model
   int threads = 0;
   int64_t n_batch = 0;  // prompt tokens a step
@@ -22,6 +23,7 @@ struct BenchRow {
   std::optional<BenchProfile> profile;
   std::string test_time;  // UTC, ISO 8601, when the test began
 
+  const char* backend() const { return device == "cpu" ? "CPU" : "CUDA"; }
   std::vector<double> rates() const;  // tokens a second
 };
 

@@ -141,6 +141,7 @@ BenchRow row_of(const Setup& setup, const Engine& engine) {
   BenchRow row;
   row.model_filename = setup.model;
   row.model = engine.config().name;
+  row.device = engine.device();
   row.kv = engine.scheme().kv.name;
   row.scheme = engine.scheme().name;  // "w8a8kv4"; the cache has a column of its own
   const size_t cache = row.scheme.rfind(row.kv);
@@ -196,7 +197,11 @@ int run_bench(const BenchOptions& options) {
     last = &setup;
     Bench bench(*engine);
     BenchRow row = row_of(setup, *engine);
+    check(!options.profile || row.device == "cpu",
+          "bench: --profile times ops on the CPU, and those of {} run behind the program; --device cpu", row.device);
+    const int64_t loading_peak = process_memory().peak;
     const Bandwidth bandwidth = options.profile ? bandwidth_for(row) : Bandwidth{};
+    reset_peak_memory();  // the buffer that was read is none of the engine's
     for (const BenchTest& test : tests) {
       row.test = test;
       row.test_time = utc_now();
@@ -208,7 +213,7 @@ int run_bench(const BenchOptions& options) {
         bar.update(what, done++, total);
         row.samples.push_back(bench.run(test));
       }
-      row.memory_peak = process_memory().peak;
+      row.memory_peak = std::max(loading_peak, process_memory().peak);
       if (options.profile) {
         row.profile = profile_of(bench, row, bandwidth);
         if (md) below += "\n" + profile_md(*row.profile, fmt::format("{}, {} {}", test.name(), row.scheme, row.kv));

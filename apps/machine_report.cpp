@@ -9,6 +9,7 @@
 #include "base/bandwidth.h"
 #include "base/machine.h"
 #include "kernels/context.h"
+#include "kernels/cpu/matmul_simd.h"
 
 namespace quire {
 
@@ -27,9 +28,16 @@ std::string build_text() {
                      QUIRE_CUDA_TEXT);
 }
 
-// What NVIDIA's driver says about itself and its GPUs; empty without one.
+// What NVIDIA's driver says about its GPUs, also in a build that cannot use them; empty without one.
 std::vector<std::string> nvidia_gpus() {
   std::vector<std::string> gpus;
+  if constexpr (kCuda) {
+    for (int i = 0; i < cuda::device_count(); ++i) {
+      const cuda::DeviceInfo& d = cuda::device_info(i);
+      gpus.push_back(fmt::format("{} (sm_{}{}, {})", d.name, d.major, d.minor, bytes_text(d.memory)));
+    }
+    return gpus;
+  }
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator("/proc/driver/nvidia/gpus", error)) {
     std::ifstream file(entry.path() / "information");
@@ -94,26 +102,26 @@ nlohmann::ordered_json machine_json(int threads) {
     if (isa <= machine_isa()) available.push_back(to_string(isa));
   }
   const std::vector<std::string> gpus = nvidia_gpus();
-  return {{"version", QUIRE_VERSION},
-          {"build", build_text()},
-          {"cpu", cpu_name()},
-          {"isa", to_string(default_isa())},
-          {"isa_available", available},
-          {"cores_usable", hardware_threads()},
-          {"cores_online", int64_t(sysconf(_SC_NPROCESSORS_ONLN))},
-          {"caches", caches},
-          {"memory_total", memory.total},
-          {"memory_available", memory.available},
-          {"read_bandwidth", bandwidth_json(threads)},
-          {"gpu",
-           {{"built", std::string(QUIRE_CUDA_TEXT).find("architectures") == 0},
-            {"driver", std::filesystem::exists("/proc/driver/nvidia/version")},
-            {"names", gpus}}}};
+  return {
+      {"version", QUIRE_VERSION},
+      {"build", build_text()},
+      {"cpu", cpu_name()},
+      {"isa", to_string(default_isa())},
+      {"isa_available", available},
+      {"amx", cpu::amx_works()},
+      {"cores_usable", hardware_threads()},
+      {"cores_online", int64_t(sysconf(_SC_NPROCESSORS_ONLN))},
+      {"caches", caches},
+      {"memory_total", memory.total},
+      {"memory_available", memory.available},
+      {"read_bandwidth", bandwidth_json(threads)},
+      {"gpu", {{"built", kCuda}, {"driver", std::filesystem::exists("/proc/driver/nvidia/version")}, {"names", gpus}}}};
 }
 
 std::string machine_text(const nlohmann::ordered_json& r) {
   std::string isas, out;
   for (const Json& isa : r["isa_available"]) isas += (isas.empty() ? "" : ", ") + isa.get<std::string>();
+  if (r["amx"] == true) isas += ", AMX int8";
   const auto line = [&](const char* key, const std::string& value) { out += fmt::format("  {:<16} {}\n", key, value); };
   out += "Machine\n";
   line("cpu", r["cpu"].get<std::string>());

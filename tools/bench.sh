@@ -9,7 +9,7 @@ install_packages
 build release quire
 fetch_model
 QUIRE="$ROOT/build/release/bin/quire"
-bench() { "$QUIRE" bench --model "$MODEL" --threads "$THREADS" --repetitions "$REPETITIONS" "$@"; }
+bench() { "$QUIRE" bench --device cpu --model "$MODEL" --threads "$THREADS" --repetitions "$REPETITIONS" "$@"; }
 # One line for each scheme and cache, one column for each test: median, and deviation.
 table() {
   bench -o jsonl "$@" | python3 -c '

@@ -140,8 +140,9 @@ TEST_F(BenchProgram, SeveralSequences) {
 }
 
 TEST_F(BenchProgram, ProfileAddsUp) {
-  const Json rows = Json::parse(
-      bench({"-p", "64", "-n", "5", "-d", "64", "-b", "32", "-r", "1", "--scheme", "w8a8", "--profile", "--json"}).out);
+  const Json rows = Json::parse(bench({"-p", "64", "-n", "5", "-d", "64", "-b", "32", "-r", "1", "--scheme", "w8a8",
+                                       "--profile", "--device", "cpu", "--json"})
+                                    .out);
   ASSERT_EQ(rows.size(), 2u);
   for (const Json& row : rows) {
     const Json& profile = row["profile"];
@@ -171,7 +172,7 @@ TEST_F(BenchProgram, ProfileAddsUp) {
       EXPECT_TRUE(ops.count(op)) << op;
   }
   EXPECT_EQ(rows[1]["profile"]["ops"].back()["op"], "other");
-  const std::string md = bench({"-p", "0", "-n", "3", "-r", "1", "--profile"}).out;
+  const std::string md = bench({"-p", "0", "-n", "3", "-r", "1", "--profile", "--device", "cpu"}).out;
   EXPECT_THAT(md, HasSubstr("| matmul gate+up"));
   EXPECT_THAT(md, HasSubstr("One step of tg3, own kvf16"));
   EXPECT_THAT(md, HasSubstr("| sample"));
@@ -222,8 +223,8 @@ TEST_F(BenchProgram, SaysWhatIsWrong) {
 TEST(BenchRealModel, PeakMemoryStaysNearTheWeights) {
   QUIRE_NEEDS_FILE(test_model());
   for (const char* scheme : {"own", "f16", "w8a8", "w4a8"}) {
-    const ProgramResult result = run_program(
-        {"bench", "-m", test_model(), "--scheme", scheme, "-p", "512", "-n", "4", "-d", "512", "-r", "1", "--json"});
+    const ProgramResult result = run_program({"bench", "-m", test_model(), "--device", "cpu", "--scheme", scheme, "-p",
+                                              "512", "-n", "4", "-d", "512", "-r", "1", "--json"});
     ASSERT_EQ(result.code, 0) << result.err;
     const Json row = Json::parse(result.out)[0];
     const int64_t peak = row["memory_peak"],
