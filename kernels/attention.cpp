@@ -274,7 +274,7 @@ int64_t attention_scratch(const KvLayout& layout, int64_t heads, int64_t kv_head
 }
 
 void attention(const Context& ctx, const Tensor& q, const KvView& kv, const Batch& batch, int64_t heads,
-               const Tensor& out) {
+               const Tensor& out, std::string_view kernel) {
   const int64_t channels = kv.layout.head_dim;
   check(q.codec == id<F32> && out.codec == id<F32> && q.rows == batch.size() && out.rows == q.rows &&
             q.cols == heads * channels && out.cols == q.cols,
@@ -288,6 +288,13 @@ void attention(const Context& ctx, const Tensor& q, const KvView& kv, const Batc
         "attention: keys {} and values {} (heads of {}) have no reader; linear codecs with values per token, in groups "
         "of a multiple of 16, do",
         k.name, v.name, channels);
+  bool fast = false;
+  if constexpr (kCuda) fast = ctx.device == Device::cuda && cuda::attention_mma_supports(kv, batch, heads);
+  const bool mma = kernel == "mma" || kernel == "mma_fixed";
+  check(
+      kernel.empty() || kernel == "generic" || (mma && fast),
+      "attention: kernel '{}' is not there or not for keys {} and values {}, {} heads of {} on {} kv heads; generic is",
+      kernel, k.name, v.name, heads, channels, kv.kv_heads);
   const ProfileScope scope(ctx.profile, "attention", [&] {
     OpCost cost{2 * tensor_bytes(q), 0};
     for (const BatchSequence& s : batch.sequences) {
@@ -300,6 +307,9 @@ void attention(const Context& ctx, const Tensor& q, const KvView& kv, const Batc
   if constexpr (kCuda) {
     if (ctx.device == Device::cuda) {
       check(batch.device.positions != nullptr, "attention: the batch was not uploaded");
+      if (mma || (fast && kernel.empty())) {
+        return cuda::attention_mma(ctx, q, kv, batch, heads, out, kernel == "mma_fixed");
+      }
       return cuda::attention(ctx, q, kv, batch, heads, out);
     }
   }

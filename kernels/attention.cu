@@ -41,9 +41,7 @@ __device__ void for_codec(CodecList<Ts...>, Codec codec, Fn&& fn) {
 }
 
 __device__ std::byte* block_of(const Args& a, const Item& item, int64_t page, bool open) {
-  const KvView& kv = a.kv;
-  if (open) return kv.open_pool + kv_block_offset(kv.open_layout, kv.row_open[item.row], kv.kv_heads, item.kv_head);
-  return kv.block(item.slot, page, item.kv_head);
+  return open ? a.kv.open_block_of_row(item.row, item.kv_head) : a.kv.block(item.slot, page, item.kv_head);
 }
 __device__ bool is_open(const Args& a, const Item& item, int64_t page) {
   return (a.kv.layout.k_format.sealed() || a.kv.layout.v_format.sealed()) && page == item.position / kP;

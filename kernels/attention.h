@@ -19,6 +19,8 @@
 // Spans are there so that threads can share one long sequence, and so that the memory a tile of queries takes does not
 // grow with the sequence.
 #pragma once
+#include <string_view>
+
 #include "kernels/context.h"
 #include "kernels/kv_view.h"
 
@@ -31,8 +33,14 @@ constexpr int64_t kSpanTokens = 4 * kPageTokens;
 
 // q (T, heads * C) f32, rotated; out (T, heads * C) f32. heads is a multiple of kv.kv_heads. The batch's keys and
 // values are already in the cache.
+// `kernel` forces one by name (tests, benchmarks); Error if it does not support the problem. "generic": the written
+// order; everything, and the only one of the CPU. On a GPU, for heads of 64 or 128 and the formats listed in
+// kernels/cuda/kv_fields.h: "mma", taken where it can, multiplies codes on tensor cores. q and the softmax's weights
+// are rounded to f16 (relative 2^-11), sums are f32; sequences are cut so that the batch is shared evenly, and their
+// last bits depend on it. "mma_fixed": cut by a sequence's own length, results do not depend on what else is in the
+// batch.
 void attention(const Context& ctx, const Tensor& q, const KvView& kv, const Batch& batch, int64_t heads,
-               const Tensor& out);
+               const Tensor& out, std::string_view kernel = {});
 
 // The most scratch it takes on the CPU for steps of up to `tokens`, over sequences of up to `context` tokens.
 int64_t attention_scratch(const KvLayout& layout, int64_t heads, int64_t kv_heads, int64_t tokens, int64_t context,

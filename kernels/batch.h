@@ -17,7 +17,11 @@ struct BatchSequence {
 struct BatchOnDevice {
   const int32_t *tokens = nullptr, *positions = nullptr, *slots = nullptr;  // (T) each
   const int32_t* logits_rows = nullptr;
+  const BatchSequence* sequences = nullptr;  // (sequence_count)
+  const int32_t* sequence_count = nullptr;   // one number
+  uint32_t* counters = nullptr;              // (sequences, kCountersASequence) zeros; a kernel leaves them zero
 };
+constexpr int64_t kCountersASequence = 128;
 
 struct Batch {
   std::vector<int32_t> tokens;     // (T)

@@ -24,6 +24,9 @@ struct KvView {
     const int64_t page = page_table[slot * max_pages + page_index];
     return pool + kv_block_offset(layout, page, kv_heads, head);
   }
+  QUIRE_HD std::byte* open_block_of_row(int64_t row, int64_t head) const {
+    return open_pool + kv_block_offset(open_layout, row_open[row], kv_heads, head);
+  }
   std::byte* open_block(int64_t sequence, const BatchSequence& s, int64_t page_index, int64_t head) const {
     const int64_t page = open_first[sequence] + page_index - s.position / kPageTokens;
     return open_pool + kv_block_offset(open_layout, page, kv_heads, head);

@@ -62,7 +62,7 @@ inline Batch kv_batch(const KvCache& cache, const std::vector<KvPiece>& pieces) 
 
 // One step. Returns what attention gives, (layers, T, heads * C); odd layers have keys and values exchanged.
 inline std::vector<float> kv_step(const Context& ctx, const KvShape& s, KvCache& cache,
-                                  const std::vector<KvPiece>& pieces) {
+                                  const std::vector<KvPiece>& pieces, std::string_view kernel = {}) {
   Batch batch = kv_batch(cache, pieces);
   for (const KvPiece& p : pieces) check(cache.reserve(p.slot, p.count), "no pages for slot {}", p.slot);
   cache.begin_step(batch);
@@ -92,7 +92,7 @@ inline std::vector<float> kv_step(const Context& ctx, const KvShape& s, KvCache&
     cache.append(ctx, layer, batch, layer % 2 == 0 ? k : v, layer % 2 == 0 ? v : k);
     const Tensor result = f32_view(out.data() + layer * batch.size() * wide, batch.size(), wide);
     const Tensor y = there ? gpu.out(result) : result;
-    attention(ctx, q, cache.view(layer), batch, s.heads, y);
+    attention(ctx, q, cache.view(layer), batch, s.heads, y, kernel);
     if (there) copy_tensor(gpu.back(y), result);
   }
   cache.end_step(batch);

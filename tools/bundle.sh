@@ -11,7 +11,7 @@ rm -rf "$out"
 mkdir -p "$out/bin" "$out/lib" "$out/source"
 # Programs look for libraries in ../lib (RPATH, cmake/cuda.cmake): all go there but the C library's own, which belong to the machine's kernel and loader.
 libraries_of() { ldd "$@" | awk '$2 == "=>" && $3 ~ /^\// {print $3}' | sort -u; }
-for program in build/cuda/bin/quire build/cuda/bin/test_*; do
+for program in build/cuda/bin/quire build/cuda/bin/test_* build/cuda/bin/bench_*; do
   [ -x "$program" ] || continue
   cp "$program" "$out/bin/"
   strip "$out/bin/$(basename "$program")"

@@ -27,6 +27,11 @@ void matmul_int(const Context& ctx, const Tensor& x, const Tensor& w, const Tens
 void attention(const Context& ctx, const Tensor& q, const KvView& kv, const Batch& batch, int64_t heads,
                const Tensor& out);
 
+// attention.h's mma kernels. fixed_cuts: mma_fixed.
+bool attention_mma_supports(const KvView& kv, const Batch& batch, int64_t heads);
+void attention_mma(const Context& ctx, const Tensor& q, const KvView& kv, const Batch& batch, int64_t heads,
+                   const Tensor& out, bool fixed_cuts);
+
 void sample_rows(const Context& ctx, const Tensor& logits, const SampleRow* rows, const LogitChange* changes,
                  int32_t* ids);
 

@@ -34,7 +34,8 @@ TEST_P(AttentionOnGpu, PagesAndOutputsEqualTheCpus) {
       std::vector<KvPiece> pieces;
       if (n > 0) pieces.push_back({first, &a, n});
       if (m > 0) pieces.push_back({second, &b, m});
-      const std::vector<float> expected = kv_step(cpu, shape, here, pieces), got = kv_step(gpu, shape, there, pieces);
+      const std::vector<float> expected = kv_step(cpu, shape, here, pieces),
+                               got = kv_step(gpu, shape, there, pieces, "generic");
       ASSERT_EQ(first_difference(got, expected), "") << n << " and " << m << " tokens";
     }
     for (const auto& [slot, tokens] : {std::pair{first, 200}, std::pair{second, 90}}) {
@@ -46,7 +47,8 @@ TEST_P(AttentionOnGpu, PagesAndOutputsEqualTheCpus) {
     ASSERT_EQ(there.fork(second), here.fork(second));
     const KvSequence c = random_sequence(rng_, shape, 100);
     const std::vector<float> expected = kv_step(cpu, shape, here, {{second, &c, 10}, {2, &c, 3}});
-    ASSERT_EQ(first_difference(kv_step(gpu, shape, there, {{second, &c, 10}, {2, &c, 3}}), expected), "") << "forked";
+    ASSERT_EQ(first_difference(kv_step(gpu, shape, there, {{second, &c, 10}, {2, &c, 3}}, "generic"), expected), "")
+        << "forked";
   }
 }
 INSTANTIATE_TEST_SUITE_P(Kinds, AttentionOnGpu, testing::ValuesIn(kCacheWords));
