@@ -45,8 +45,11 @@ Request make_request(const GenerationSettings& settings, std::vector<int32_t> pr
   return request;
 }
 
-Answer run_request(Engine& engine, Request request, const std::function<void(std::string_view)>& on_text) {
+Answer run_request(Engine& engine, Request request, const std::function<void(std::string_view)>& on_text,
+                   ProgressBar* bar) {
   Answer answer;
+  const int64_t prompt = int64_t(request.prompt.size());
+  if (!stderr_is_terminal()) bar = nullptr;
   const int64_t id = engine.submit(std::move(request));
   // If showing the text fails, the request must not run on beside the next one.
   struct CancelAtExit {
@@ -62,6 +65,7 @@ Answer run_request(Engine& engine, Request request, const std::function<void(std
     }
     for (Event& event : engine.step()) {
       if (event.request != id) continue;
+      if (bar) bar->clear();
       check(event.finish != Finish::error, "{}", event.error);
       if (!event.text.empty()) {
         answer.text += event.text;
@@ -73,6 +77,8 @@ Answer run_request(Engine& engine, Request request, const std::function<void(std
         answer.usage = event.usage;
       }
     }
+    const int64_t read = bar ? engine.progress(id) : 0;
+    if (read > 0 && read < prompt) bar->update("reading", read, prompt);
   }
   if (answer.finish == Finish::none) answer.finish = Finish::cancelled;
   return answer;

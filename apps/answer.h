@@ -19,8 +19,10 @@ struct Answer {
 };
 
 // Steps the engine until the request is done. on_text gets the text as it comes, whole UTF-8 sequences. Ctrl-C cancels:
-// the answer so far comes back with Finish::cancelled. Error if the request failed.
-Answer run_request(Engine& engine, Request request, const std::function<void(std::string_view)>& on_text);
+// the answer so far comes back with Finish::cancelled. Error if the request failed. bar, if not null, shows how a
+// prompt of several steps is read, on a terminal.
+Answer run_request(Engine& engine, Request request, const std::function<void(std::string_view)>& on_text,
+                   ProgressBar* bar = nullptr);
 
 Request make_request(const GenerationSettings& settings, std::vector<int32_t> prompt);
 

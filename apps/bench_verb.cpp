@@ -271,7 +271,8 @@ void add_lists(CLI::App& app, BenchOptions& o) {
       },
       true);
   add_numbers(app, "--threads,-t", "threads (default: all cores)", group, o.threads, 1, 1024);
-  add_parsed(app, "--memory-limit", "SIZE", "weights, scratch and cache together: 2G, 500M", group,
+  add_parsed(app, "--memory-limit", "SIZE",
+             "weights, scratch and cache together: 2G, 500M (default: 90 % of what is free)", group,
              [&o](const std::string& text) { o.memory_limit = parse_bytes("memory-limit", text); });
   app.add_option("--device", o.device, "auto, cpu, cuda or cuda:N (default: auto, a GPU if there is one)")
       ->type_name("NAME")

@@ -23,18 +23,24 @@ void explain_finish(const Chat& chat, const Answer& answer) {
   write_ui(ui_painted(Paint::dim, why) + "\n");
 }
 
-// Answers the last message of the conversation.
-Answer answer_last(Chat& chat, bool stream) {
-  const FittedPrompt fitted = fit_chat(*chat.engine, chat.system, chat.turns, chat.settings.max_tokens);
+// The conversation as the model is to see it. What no longer fits is forgotten.
+std::vector<int32_t> fitted_prompt(Chat& chat) {
+  FittedPrompt fitted = fit_chat(*chat.engine, chat.system, chat.turns, chat.settings.max_tokens);
   if (fitted.dropped > 0) {
     note(fmt::format("the context of {} tokens is full: the {} oldest messages are no longer seen by the model",
                      token_limit(*chat.engine), fitted.dropped));
     chat.turns.erase(chat.turns.begin(), chat.turns.begin() + fitted.dropped);
   }
+  return std::move(fitted.tokens);
+}
+
+// Answers the last message of the conversation.
+Answer answer_last(Chat& chat, bool stream) {
+  std::vector<int32_t> prompt = fitted_prompt(chat);
   const bool terminal = stdout_is_terminal();
   const auto on_text = [&](std::string_view text) { write_out(terminal ? harmless(text) : std::string(text)); };
-  Answer answer = run_request(*chat.engine, make_request(chat.settings, fitted.tokens),
-                              stream ? std::function<void(std::string_view)>(on_text) : nullptr);
+  Answer answer = run_request(*chat.engine, make_request(chat.settings, std::move(prompt)),
+                              stream ? std::function<void(std::string_view)>(on_text) : nullptr, chat.engine.bar.get());
   if (stream && (answer.text.empty() || answer.text.back() != '\n')) write_out("\n");
   chat.turns.push_back({"assistant", answer.text});
   chat.last = answer.usage;
@@ -90,20 +96,36 @@ bool undo(Chat& chat) {
   return true;
 }
 
+Recalled recall(Chat& chat) {
+  if (chat.turns.empty()) return {};
+  Request request = make_request(chat.settings, fitted_prompt(chat));
+  request.max_tokens = 0;
+  const int64_t tokens = int64_t(request.prompt.size());
+  const Answer answer = run_request(*chat.engine, std::move(request), nullptr, chat.engine.bar.get());
+  return {tokens, answer.finish != Finish::cancelled};
+}
+
 nlohmann::json saved_chat(const Chat& chat) {
   nlohmann::json saved = {{"quire_chat", 1}, {"model", chat.engine->config().name}};
   saved["system"] = chat.system ? nlohmann::json(*chat.system) : nlohmann::json(nullptr);
+  if (!chat.attached.empty()) saved["attached"] = chat.attached;
   saved["messages"] = nlohmann::json::array();
   for (const Message& message : chat.turns)
     saved["messages"].push_back({{"role", message.role}, {"content", message.content}});
   auto& settings = saved["settings"] = nlohmann::json::object();
   for (const Setting& setting : all_settings()) {
-    if (!setting.repeats) settings[setting.name] = setting.get(chat.settings);
+    const std::string value = setting.get(chat.settings);
+    if (!setting.repeats) {
+      settings[setting.name] = value;
+      continue;
+    }
+    auto& list = settings[setting.name] = nlohmann::json::array();
+    for (size_t begin = 0; begin < value.size();) {
+      const size_t end = value.find('\n', begin);
+      list.push_back(value.substr(begin, end - begin));
+      begin = end + 1;
+    }
   }
-  settings["stop"] = chat.settings.stop;  // texts that may hold newlines
-  settings["logit-bias"] = nlohmann::json::array();
-  for (const auto& [token, bias] : chat.settings.sampler.logit_bias)
-    settings["logit-bias"].push_back(fmt::format("{}={}", token, bias));
   return saved;
 }
 
@@ -128,8 +150,10 @@ void load_chat(Chat& chat, const nlohmann::json& saved) {
         "this is not a chat that /save wrote");
   std::optional<std::string> system;
   std::vector<Message> turns;
+  std::string attached;
   GenerationSettings settings;
   try {
+    attached = saved.value("attached", "");
     if (saved.contains("system") && !saved["system"].is_null()) system = saved["system"].get<std::string>();
     for (const auto& message : saved["messages"]) {
       turns.push_back({message.at("role").get<std::string>(), message.at("content").get<std::string>()});
@@ -142,6 +166,7 @@ void load_chat(Chat& chat, const nlohmann::json& saved) {
   }
   chat.system = std::move(system);
   chat.turns = std::move(turns);
+  chat.attached = std::move(attached);
   chat.settings = std::move(settings);
 }
 

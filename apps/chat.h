@@ -30,6 +30,14 @@ Answer ask(Chat& chat, std::string question, bool stream);
 Answer ask_again(Chat& chat, bool stream);
 bool undo(Chat& chat);  // forgets the last question and its answer; false if there is none
 
+// Reads the conversation into the cache, so that the next answer begins at once. It was there only as text; computing
+// it again gives what a conversation that was never left has, bit for bit.
+struct Recalled {
+  int64_t tokens = 0;
+  bool complete = true;  // not stopped with Ctrl-C
+};
+Recalled recall(Chat& chat);
+
 nlohmann::json saved_chat(const Chat& chat);
 void load_chat(Chat& chat, const nlohmann::json& saved);  // Error, with the chat as before, if it is no saved chat
 

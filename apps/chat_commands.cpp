@@ -1,11 +1,8 @@
 // The table of what can be typed in a chat after a slash.
-#include <cerrno>
-#include <cstdio>
-#include <cstring>
-
 #include "apps/chat.h"
 #include "apps/numbers.h"
 #include "base/mapped_file.h"
+#include "base/output_file.h"
 
 namespace quire {
 
@@ -30,6 +27,7 @@ bool help(Chat&, const std::string&) {
   }
   text += "  \"\"\" begins a message of several lines and ends it; \\ at the end of a line continues it\n";
   text += "  Ctrl-C stops an answer (again: quits), Ctrl-D quits, Tab completes a command\n";
+  text += fmt::format("\n{}\n", kContextRule);
   write_ui(text);
   return true;
 }
@@ -61,15 +59,18 @@ bool set_system(Chat& chat, const std::string& argument) {
   return true;
 }
 
+std::string value_text(const Setting& setting, const GenerationSettings& settings) {
+  std::string value = setting.get(settings);
+  while (!value.empty() && value.back() == '\n') value.pop_back();
+  for (size_t i = value.find('\n'); i != std::string::npos; i = value.find('\n', i)) value.replace(i, 1, ", ");
+  return value.empty() ? "(none)" : value;
+}
+
 std::string settings_text(const Chat& chat) {
   std::string text;
-  for (const Setting& setting : all_settings()) {
-    std::string value = setting.get(chat.settings);
-    while (!value.empty() && value.back() == '\n') value.pop_back();
-    for (size_t i = value.find('\n'); i != std::string::npos; i = value.find('\n', i)) value.replace(i, 1, ", ");
-    text += fmt::format("  {:<20} {}\n", setting.name, value.empty() ? "(none)" : value);
-  }
-  return text;
+  for (const Setting& setting : all_settings())
+    text += fmt::format("  {:<20} {}\n", setting.name, value_text(setting, chat.settings));
+  return text + fmt::format("  {:<20} {}\n", "system", chat.system.value_or("(the template's own)"));
 }
 
 bool set(Chat& chat, const std::string& argument) {
@@ -77,18 +78,19 @@ bool set(Chat& chat, const std::string& argument) {
     write_ui(settings_text(chat));
     return true;
   }
-  const size_t equals = argument.find('=');
-  const size_t split = equals != std::string::npos ? equals : argument.find(' ');
-  check(split != std::string::npos, "/set takes name=value; names are {} system", setting_names());
-  const std::string name = trimmed(std::string_view(argument).substr(0, split));
-  const std::string value = trimmed(std::string_view(argument).substr(split + 1));
+  const size_t split = argument.find_first_of("= ");
+  const std::string name = argument.substr(0, split);
+  const std::string value = split == std::string::npos ? "" : trimmed(std::string_view(argument).substr(split + 1));
   if (name == "system") return set_system(chat, value);
   const Setting* setting = find_setting(name);
   check(setting != nullptr, "there is no setting '{}'; known are {} system", name, setting_names());
-  GenerationSettings changed = chat.settings;
-  setting->set(changed, value);
-  chat.settings = std::move(changed);
-  say(fmt::format("{} = {}", setting->name, value.empty() ? "(none)" : value));
+  if (split != std::string::npos) {
+    GenerationSettings changed = chat.settings;
+    setting->set(changed, value);
+    chat.settings = std::move(changed);
+  }
+  say(fmt::format("{} = {}", setting->name, value_text(*setting, chat.settings)));
+  if (split == std::string::npos) say(setting->help);
   return true;
 }
 
@@ -98,20 +100,14 @@ bool show(Chat& chat, const std::string&) {
   std::string text = fmt::format("  {:<20} {}\n  {:<20} {}\n  {:<20} {}\n  {:<20} {} tokens\n  {:<20} {}\n", "model",
                                  harmless(engine.config().name), "scheme", scheme, "cache", engine.scheme().kv.name,
                                  "context", token_limit(engine), "threads", engine.threads());
-  text += fmt::format("  {:<20} {}\n  {:<20} {}\n", "messages", chat.turns.size(), "system",
-                      chat.system.value_or("(the template's own)"));
+  text += fmt::format("  {:<20} {}\n", "messages", chat.turns.size());
   write_ui(text + settings_text(chat));
   return true;
 }
 
 bool save(Chat& chat, const std::string& path) {
   check(!path.empty(), "/save needs a file name");
-  const std::string text = saved_chat(chat).dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
-  std::FILE* file = std::fopen(path.c_str(), "wb");
-  check(file != nullptr, "cannot write '{}': {}", path, std::strerror(errno));
-  const bool written = std::fwrite(text.data(), 1, text.size(), file) == text.size();
-  const bool closed = std::fclose(file) == 0;
-  check(written && closed, "cannot write '{}': {}", path, std::strerror(errno));
+  write_text_file(path, saved_chat(chat).dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
   say(fmt::format("{} messages are in {}", chat.turns.size(), path));
   return true;
 }
@@ -121,6 +117,12 @@ bool load(Chat& chat, const std::string& path) {
   const std::string text = read_text_file(path, size_t{1} << 28);
   load_chat(chat, nlohmann::json::parse(text, nullptr, false));
   say(fmt::format("{} messages are back", chat.turns.size()));
+  const Recalled recalled = recall(chat);
+  if (recalled.complete) {
+    if (recalled.tokens > 0) say(fmt::format("read again: {} tokens", recalled.tokens));
+  } else {
+    say("[stopped] the rest is read with your next message");
+  }
   return true;
 }
 
@@ -158,10 +160,10 @@ const std::vector<Command>& chat_commands() {
       {{"/regen", "/retry"}, "", "answers the last message again, with another seed", regenerate},
       {{"/undo"}, "", "takes the last message and its answer back", undo_last},
       {{"/system"}, "[TEXT|none]", "shows or sets the system message", set_system},
-      {{"/set"}, "[NAME=VALUE]", "shows the settings or changes one", set},
+      {{"/set"}, "[NAME[=VALUE]]", "shows the settings, tells about one or changes it", set},
       {{"/show", "/status"}, "", "model, scheme, cache and settings", show},
-      {{"/save"}, "FILE", "writes the conversation and the settings", save},
-      {{"/load"}, "FILE", "reads them back", load},
+      {{"/save"}, "FILE", "writes the conversation and the settings (text, not the cache)", save},
+      {{"/load"}, "FILE", "goes on with them: the model reads the conversation again", load},
       {{"/read"}, "FILE", "puts a file before your next message", read},
       {{"/stats"}, "[on|off]", "speed and memory; a line after each answer or not", stats},
   };

@@ -113,7 +113,7 @@ Verb add_chat(CLI::App& program) {
   CLI::App* app = program.add_subcommand("chat", "talk to a model");
   const auto options = std::make_shared<CommonOptions>();
   add_common_options(*app, *options);
-  app->footer(kExamples);
+  app->footer(std::string(kExamples) + "\n\n" + kContextRule + "\n/help in the chat lists its commands.");
   return {app, [options] {
             if (options->prompt || !stdin_is_terminal()) return one_shot(*options);
             if (options->json) throw CLI::ValidationError("--json", "a chat in a terminal has no JSON; give --prompt");

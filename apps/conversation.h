@@ -1,4 +1,4 @@
-// A conversation on its way to the model: the template, and what to do when the context is full.
+// A conversation on its way to the model: what to do when the context is full.
 #pragma once
 #include <optional>
 #include <string>
@@ -8,9 +8,13 @@
 
 namespace quire {
 
-// The conversation in the model's template as token ids. Control tokens that a person or a file spells out in a message
-// ("<|im_end|>") stay plain text: nobody can forge a turn.
-std::vector<int32_t> encode_chat(const Engine& engine, const std::vector<Message>& messages);
+// For --help and /help.
+inline constexpr const char* kContextRule =
+    "When the conversation outgrows the context, the oldest questions go, with their answers, until it fits with room "
+    "for\n"
+    "an answer (--max-tokens, else 256 tokens, at most a quarter of the context); the chat says so. The system message "
+    "and\n"
+    "the newest message stay; a message that does not fit alone is refused. --context and --memory-limit set the size.";
 
 struct FittedPrompt {
   std::vector<int32_t> tokens;

@@ -38,7 +38,7 @@ std::vector<int32_t> prompt_tokens(const Engine& engine, const GenerateOptions& 
   std::vector<Message> messages;
   if (options.common.system) messages.push_back({"system", *options.common.system});
   messages.push_back({"user", text});
-  return encode_chat(engine, messages);
+  return engine.encode_chat(messages);
 }
 
 // The continuation's own tokens: plain text, and no beginning of its own.
@@ -114,18 +114,9 @@ Verb add_generate(CLI::App& program) {
   app->add_option("--score", options->score, "do not generate: the negative log-likelihood of TEXT after the prompt")
       ->type_name("TEXT")
       ->group("Output");
-  app->add_option_function<std::string>(
-         "--logprobs",
-         [options](const std::string& text) {
-           try {
-             options->logprobs = parse_number<int32_t>("logprobs", text, 0, 1000);
-           } catch (const Error& error) {
-             throw CLI::ValidationError("--logprobs", error.what());
-           }
-         },
-         "log-probability of each token and of the N likeliest in its place")
-      ->type_name("N")
-      ->group("Output");
+  add_parsed(
+      *app, "--logprobs", "N", "log-probability of each token and of the N likeliest in its place", "Output",
+      [options](const std::string& text) { options->logprobs = parse_number<int32_t>("logprobs", text, 0, 1000); });
   app->footer(kExamples);
   return {app, [options] { return run_generate(*options); }};
 }

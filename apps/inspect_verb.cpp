@@ -188,6 +188,7 @@ Verb add_inspect(CLI::App& program) {
   CLI::App* app = program.add_subcommand("inspect", "what is in a model, and how it would run");
   const auto options = std::make_shared<InspectOptions>();
   add_common_options(*app, options->common);
+  hide_unused(*app);
   app->add_flag("--tensors", options->tensors, "list every tensor")->group("Output");
   app->add_flag("--machine", options->machine, "this machine instead: instruction set, cores, memory bandwidth, GPU")
       ->group("Output");

@@ -1,13 +1,9 @@
 #include "apps/kl_file.h"
 
 #include <algorithm>
-#include <cerrno>
+#include <array>
 #include <cmath>
-#include <cstdio>
 #include <cstring>
-
-#include <fcntl.h>
-#include <unistd.h>
 
 #include "base/error.h"
 #include "quant/scalar.h"
@@ -25,48 +21,20 @@ int64_t row_offset(const KlShape& s, int64_t chunk, int64_t i) {
   return rows_offset(s) + (chunk * s.scored + i) * row_bytes(s);
 }
 
-void write_at(int fd, const std::string& path, const void* data, size_t size, int64_t offset) {
-  const char* from = static_cast<const char*>(data);
-  while (size > 0) {
-    const ssize_t n = pwrite(fd, from, size, offset);
-    if (n < 0 && errno == EINTR) continue;
-    check(n > 0, "cannot write '{}': {}", path, std::strerror(errno));
-    from += n;
-    offset += n;
-    size -= size_t(n);
-  }
-}
-
 }  // namespace
 
 KlWriter::KlWriter(std::string path, const KlShape& shape, std::span<const int32_t> tokens)
-    : path_(std::move(path)), shape_(shape), row_(size_t(shape.vocab)) {
-  const std::string part = path_ + ".part";
-  fd_ = open(part.c_str(), O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0666);
-  check(fd_ >= 0, "cannot write '{}': {}", part, std::strerror(errno));
-  const int64_t numbers[4] = {shape.context, shape.vocab, shape.chunks, shape.scored};
-  write_at(fd_, part, kMagic, 8, 0);
-  write_at(fd_, part, numbers, sizeof(numbers), 8);
-  write_at(fd_, part, tokens.data(), tokens.size_bytes(), kHeader);
-}
-
-KlWriter::~KlWriter() {
-  if (fd_ < 0) return;
-  close(fd_);
-  unlink((path_ + ".part").c_str());
+    : file_(std::move(path)), shape_(shape), row_(size_t(shape.vocab)) {
+  const std::array<int64_t, 4> numbers = {shape.context, shape.vocab, shape.chunks, shape.scored};
+  file_.write_at(0, std::as_bytes(std::span(kMagic, 8)));
+  file_.write_at(8, std::as_bytes(std::span(numbers)));
+  file_.write_at(kHeader, std::as_bytes(tokens));
 }
 
 void KlWriter::write_row(int64_t chunk, int64_t i, std::span<const float> logits, double shift) {
   constexpr double kLeast = -65504.0;  // f16 has no more
   for (size_t v = 0; v < row_.size(); ++v) row_[v] = f32_to_f16(float(std::max(double(logits[v]) - shift, kLeast)));
-  write_at(fd_, path_ + ".part", row_.data(), row_.size() * sizeof(uint16_t), row_offset(shape_, chunk, i));
-}
-
-void KlWriter::finish() {
-  const std::string part = path_ + ".part";
-  const bool closed = close(fd_) == 0;
-  fd_ = -1;
-  check(closed && std::rename(part.c_str(), path_.c_str()) == 0, "cannot write '{}': {}", path_, std::strerror(errno));
+  file_.write_at(row_offset(shape_, chunk, i), std::as_bytes(std::span(row_)));
 }
 
 KlReader::KlReader(const std::string& path, const KlShape& shape, std::span<const int32_t> tokens)

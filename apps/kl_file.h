@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/mapped_file.h"
+#include "base/output_file.h"
 
 namespace quire {
 
@@ -26,16 +27,12 @@ struct KlShape {
 class KlWriter {
  public:
   KlWriter(std::string path, const KlShape& shape, std::span<const int32_t> tokens);
-  ~KlWriter();
-  KlWriter(const KlWriter&) = delete;
-  KlWriter& operator=(const KlWriter&) = delete;
   void write_row(int64_t chunk, int64_t i, std::span<const float> logits, double shift);  // logits (V)
-  void finish();
+  void finish() { file_.commit(); }
 
  private:
-  std::string path_;
+  OutputFile file_;
   KlShape shape_;
-  int fd_ = -1;
   std::vector<uint16_t> row_;
 };
 

@@ -1,6 +1,5 @@
 // quire: one binary with verbs. Parsing and printing only; the work is the engine's.
 #include <algorithm>
-#include <array>
 #include <new>
 
 #include "apps/interrupt.h"
@@ -19,7 +18,9 @@ constexpr const char* kFooter = R"(Examples:
   quire inspect -m model.gguf
   quire quantize --scheme w4a8 --output model-w4a8
   quire bench --scheme w8a8,w4a8 --kv f16,kv4 -d 0,2048
-`quire VERB --help` tells more. Exit codes: 0 done, 1 failed, 2 bad command line, 130 interrupted.)";
+`quire VERB --help` tells more.
+Exit codes: 0 done, 1 failed (standard error says why), 2 bad command line, 130 interrupted (Ctrl-C),
+141 the reader of the output is gone, 143 and 129 ended by SIGTERM and SIGHUP.)";
 
 void print_error(std::string_view message) {
   write_error(painted(Paint::error, "quire: error:", stderr_is_terminal()) + fmt::format(" {}\n", harmless(message)));
@@ -49,8 +50,7 @@ int run(int argc, char** argv) {
   program.set_version_flag("--version", version_text);
   program.footer(std::string(kFooter) + "\n\n" + scheme_help());
   program.require_subcommand(0, 1);
-  const std::array verbs = {add_chat(program),    add_generate(program), add_perplexity(program),
-                            add_inspect(program), add_quantize(program), add_bench(program)};
+  const std::vector<Verb> verbs = add_verbs(program);
   const auto parsed = [&] {
     return std::find_if(verbs.begin(), verbs.end(), [](const Verb& verb) { return verb.app->parsed(); });
   };

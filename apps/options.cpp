@@ -64,7 +64,7 @@ void add_model_options(CLI::App& verb, EngineOptions& engine) {
                parse_scheme(text);
                engine.scheme = text;
              });
-  add_parsed(verb, "--kv", "WORD", "the cache's format alone: kv8, kv4, kv2, f16 ... (overrides the scheme's)",
+  add_parsed(verb, "--kv", "WORD", "the cache's format alone: kv8, kv4, kv2, f16 ... (default: the scheme's)",
              kModelGroup, [&engine](const std::string& text) {
                parse_kv(text);
                engine.kv = text;
@@ -88,10 +88,15 @@ void add_common_options(CLI::App& verb, CommonOptions& options) {
   verb.set_help_flag("--help,-h", "this text")->group(kOutputGroup);
 }
 
+void hide_unused(CLI::App& verb) {
+  for (CLI::Option* option : verb.get_options()) {
+    if (option->get_group() == kPromptGroup || option->get_group() == kSamplingGroup) option->group("");
+  }
+}
+
 void note_unused(const CLI::App& verb) {
   for (const CLI::Option* option : verb.get_options()) {
-    const std::string& group = option->get_group();
-    if (option->count() > 0 && (group == kPromptGroup || group == kSamplingGroup))
+    if (option->count() > 0 && option->get_group().empty())
       note(fmt::format("{} has no effect on `{}`", option->get_name(), verb.get_name()));
   }
 }

@@ -50,7 +50,10 @@ CLI::Option* add_parsed(CLI::App& verb, const std::string& flag, const char* val
 
 void add_model_options(CLI::App& verb, EngineOptions& engine);  // --model --scheme --kv --threads
 void add_common_options(CLI::App& verb, CommonOptions& options);
-// Says on standard error which prompt and sampling flags were given to a verb that does not use them.
+// A verb that neither reads a prompt nor samples takes these flags all the same, so that a command line may change its
+// verb, but its help does not list them...
+void hide_unused(CLI::App& verb);
+// ... and standard error tells which were given in vain.
 void note_unused(const CLI::App& verb);
 
 // An engine and the progress bar its callbacks write to.

@@ -5,6 +5,7 @@
 
 #include "apps/interrupt.h"
 #include "apps/score.h"
+#include "kernels/sample.h"
 
 namespace quire {
 

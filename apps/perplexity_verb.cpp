@@ -123,6 +123,7 @@ Verb add_perplexity(CLI::App& program) {
       ->group("Perplexity");
   app->add_flag("--kl-write", options->kl_write, "write FILE even if it is there")->group("Perplexity");
   add_common_options(*app, options->common);
+  hide_unused(*app);
   app->footer(kExamples);
   return {app, [app, options] {
             if (options->chunks == 0) throw CLI::ValidationError("--chunks", "0 chunks leave nothing to score");

@@ -74,7 +74,7 @@ Verb add_quantize(CLI::App& program) {
   const auto options = std::make_shared<QuantizeOptions>();
   add_model_options(*app, options->common.engine);
   app->get_option("--scheme")->required();
-  app->get_option("--kv")->description("the cache the model will run with unless told otherwise");
+  app->get_option("--kv")->description("the cache it will run with unless told otherwise (default: the scheme's)");
   app->add_option("--output,-o", options->output, "the directory to make")
       ->type_name("DIR")
       ->group("Output")

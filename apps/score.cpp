@@ -1,19 +1,10 @@
 #include "apps/score.h"
 
-#include <algorithm>
-#include <cmath>
-
 #include "apps/interrupt.h"
 #include "base/error.h"
+#include "kernels/sample.h"
 
 namespace quire {
-
-double log_sum_exp(std::span<const float> logits) {
-  const float most = *std::max_element(logits.begin(), logits.end());
-  double sum = 0.0;
-  for (const float logit : logits) sum += double(std::exp(logit - most));
-  return double(most) + std::log(sum);
-}
 
 Request scoring_request(std::vector<int32_t> tokens, int64_t from,
                         std::function<void(int64_t, std::span<const float>)> on_logits) {

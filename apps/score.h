@@ -9,9 +9,6 @@
 
 namespace quire {
 
-// Natural logarithms of the softmax: logit - log(sum(exp)), as `shift` to subtract, computed in double.
-double log_sum_exp(std::span<const float> logits);
-
 // A request that evaluates `tokens` and calls on_logits(p, logits (V)) with what the model says follows token p, for
 // every p >= from but the last.
 Request scoring_request(std::vector<int32_t> tokens, int64_t from,

@@ -1,4 +1,5 @@
 // The table of sampling settings.
+#include <algorithm>
 #include <array>
 #include <limits>
 
@@ -31,17 +32,42 @@ std::string logit_bias_text(const GenerationSettings& s) {
   return lines;
 }
 
+// What a line of text cannot hold, and how it is typed.
+constexpr std::array<std::pair<char, char>, 4> kEscapes = {{{'\\', '\\'}, {'\n', 'n'}, {'\t', 't'}, {'\r', 'r'}}};
+
+std::string escaped(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    const auto found = std::find_if(kEscapes.begin(), kEscapes.end(), [c](const auto& e) { return e.first == c; });
+    out += found == kEscapes.end() ? std::string(1, c) : std::string{'\\', found->second};
+  }
+  return out;
+}
+
+// A backslash before anything else stays one.
+std::string unescaped(std::string_view text) {
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char next = text[i] == '\\' && i + 1 < text.size() ? text[i + 1] : '\0';
+    const auto found =
+        std::find_if(kEscapes.begin(), kEscapes.end(), [next](const auto& e) { return e.second == next; });
+    i += found == kEscapes.end() ? 0 : 1;
+    out += found == kEscapes.end() ? text[i] : found->first;
+  }
+  return out;
+}
+
 void add_stop(GenerationSettings& s, std::string_view value) {
   if (value.empty()) {
     s.stop.clear();
   } else {
-    s.stop.emplace_back(value);
+    s.stop.push_back(unescaped(value));
   }
 }
 
 std::string stop_text(const GenerationSettings& s) {
   std::string lines;
-  for (const std::string& stop : s.stop) lines += stop + "\n";
+  for (const std::string& stop : s.stop) lines += escaped(stop) + "\n";
   return lines;
 }
 
@@ -87,7 +113,8 @@ constexpr std::array kSettings = {
               s.max_tokens = parse_number<int64_t>("max-tokens", v, -1, std::numeric_limits<int64_t>::max());
             },
             [](const S& s) { return shown(s.max_tokens); }},
-    Setting{"stop", "TEXT", "ends the answer before TEXT; may be repeated", true, add_stop, stop_text},
+    Setting{"stop", "TEXT", "ends the answer before TEXT (\\n, \\t, \\\\ as in C); may be repeated", true, add_stop,
+            stop_text},
 };
 
 }  // namespace

@@ -2,6 +2,7 @@
 #pragma once
 #include <functional>
 #include <string>
+#include <vector>
 
 #include <CLI/CLI.hpp>
 
@@ -18,5 +19,7 @@ Verb add_perplexity(CLI::App& program);
 Verb add_inspect(CLI::App& program);
 Verb add_quantize(CLI::App& program);
 Verb add_bench(CLI::App& program);
+Verb add_completion(CLI::App& program);
+std::vector<Verb> add_verbs(CLI::App& program);  // all of them, in the order of the help
 
 }  // namespace quire

@@ -4,23 +4,38 @@ namespace quire {
 
 namespace {
 uint8_t byte_at(std::string_view text, size_t at) { return static_cast<uint8_t>(text[at]); }
+
+// The length that the first byte announces, 0 if it begins no sequence, and how many of those bytes are there and fit.
+struct Scan {
+  size_t length = 0, good = 0;
+};
+
+Scan scan(std::string_view text, size_t at) {
+  if (at >= text.size()) return {};
+  const uint8_t lead = byte_at(text, at);
+  if (lead < 0x80) return {1, 1};
+  if (lead < 0xC2 || lead > 0xF4) return {};  // continuation, overlong two-byte form, above U+10FFFF
+  Scan found{size_t(lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4), 1};
+  for (; found.good < found.length && at + found.good < text.size(); ++found.good) {
+    // Only the second byte's range depends on the lead (Unicode table 3-7).
+    const bool second = found.good == 1;
+    const uint8_t low = second && lead == 0xE0 ? 0xA0 : second && lead == 0xF0 ? 0x90 : 0x80;
+    const uint8_t high = second && lead == 0xED ? 0x9F : second && lead == 0xF4 ? 0x8F : 0xBF;
+    const uint8_t byte = byte_at(text, at + found.good);
+    if (byte < low || byte > high) break;
+  }
+  return found;
+}
 }  // namespace
 
 size_t utf8_sequence(std::string_view text, size_t at) {
-  if (at >= text.size()) return 0;
-  const uint8_t lead = byte_at(text, at);
-  if (lead < 0x80) return 1;
-  if (lead < 0xC2 || lead > 0xF4) return 0;  // continuation, overlong two-byte form, above U+10FFFF
-  const size_t length = lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
-  if (at + length > text.size()) return 0;
-  // Only the second byte's range depends on the lead (Unicode table 3-7).
-  const uint8_t second = byte_at(text, at + 1);
-  const uint8_t low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
-  const uint8_t high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
-  if (second < low || second > high) return 0;
-  for (size_t i = 2; i < length; ++i)
-    if ((byte_at(text, at + i) & 0xC0) != 0x80) return 0;
-  return length;
+  const Scan found = scan(text, at);
+  return found.good == found.length ? found.length : 0;
+}
+
+bool utf8_unfinished(std::string_view text, size_t at) {
+  const Scan found = scan(text, at);
+  return found.good < found.length && at + found.good == text.size();
 }
 
 uint32_t utf8_decode(std::string_view text, size_t at) {

@@ -1,6 +1,8 @@
 #include "engine/engine.h"
 
 #include <algorithm>
+#include <atomic>
+#include <mutex>
 
 #include "base/machine.h"
 #include "engine/chat_template.h"
@@ -56,10 +58,20 @@ struct Engine::State {
   std::optional<KvCache> cache;
   std::optional<Scheduler> scheduler;
   MemoryPlan plan;
-  int64_t context = 0, next_id = 1;
+  int64_t context = 0;
+  // What other threads hand over; the next step takes it.
+  struct Inbox {
+    std::mutex mutex;
+    int64_t next_id = 1;
+    std::vector<std::unique_ptr<Sequence>> submitted;
+    std::vector<int64_t> cancelled;
+  } inbox;
+  std::atomic<int64_t> unfinished = 0;
   OwnedTensor logits, host_logits;  // grown to the most rows a step has wanted; host_logits: with a GPU
 
   void load();
+  void take_inbox();
+  void remove(Sequence* sequence);
   Tensor logits_for(int64_t rows);
   // What a step leaves for its sequences: logits (on the host), or the tokens sampled where the logits are.
   struct Results {
@@ -149,14 +161,7 @@ int64_t Engine::submit(Request request) {
       check(id >= 0 && id < config().vocab, "token {} is not in the vocabulary of {}", id, config().vocab);
     }
   }
-  for (const auto& [id, bias] : request.sampler.logit_bias) {
-    check(id >= 0 && id < config().vocab, "logit bias for token {}, which is not in the vocabulary of {}", id,
-          config().vocab);
-  }
-  check(
-      request.sampler.temperature >= 0.0f && request.sampler.top_p > 0.0f && request.sampler.repetition_penalty > 0.0f,
-      "sampler: temperature {} must not be negative; top-p {} and repetition penalty {} must be positive",
-      request.sampler.temperature, request.sampler.top_p, request.sampler.repetition_penalty);
+  check_sampler(request.sampler, config().vocab);
   const int64_t needed =
       prompt + std::max<int64_t>(int64_t(request.forced.size()), request.max_tokens == 0 ? 0 : 1) - 1;
   check(needed <= s.context,
@@ -168,18 +173,22 @@ int64_t Engine::submit(Request request) {
         "format",
         prompt, room);
   auto sequence = std::make_unique<Sequence>();
-  sequence->id = s.next_id++;
   sequence->tokens = request.prompt;
   sequence->stream = TextStream(request.stop);
   sequence->usage.prompt_tokens = prompt;
   sequence->started = Clock::now();
   sequence->request = std::move(request);
-  s.scheduler->add(std::move(sequence));
-  return s.next_id - 1;
+  const std::lock_guard lock(s.inbox.mutex);
+  sequence->id = s.inbox.next_id;
+  s.inbox.submitted.push_back(std::move(sequence));
+  ++s.unfinished;
+  return s.inbox.next_id++;
 }
 
 void Engine::cancel(int64_t request) {
-  if (Sequence* sequence = state_->scheduler->find(request)) sequence->cancelled = true;
+  State::Inbox& inbox = state_->inbox;
+  const std::lock_guard lock(inbox.mutex);
+  inbox.cancelled.push_back(request);
 }
 
 void Engine::profile(Profile* profile) {
@@ -187,7 +196,22 @@ void Engine::profile(Profile* profile) {
   if (profile) profile->wait_for(state_->ctx.stream);
 }
 
-bool Engine::busy() const { return !state_->scheduler->idle(); }
+bool Engine::busy() const { return state_->unfinished > 0; }
+
+void Engine::State::take_inbox() {
+  const std::lock_guard lock(inbox.mutex);
+  for (auto& sequence : inbox.submitted) scheduler->add(std::move(sequence));
+  inbox.submitted.clear();
+  for (const int64_t id : inbox.cancelled) {
+    if (Sequence* sequence = scheduler->find(id)) sequence->cancelled = true;
+  }
+  inbox.cancelled.clear();
+}
+
+void Engine::State::remove(Sequence* sequence) {
+  scheduler->remove(sequence);
+  --unfinished;
+}
 
 Tensor Engine::State::logits_for(int64_t rows) {
   const int64_t vocab = model->checkpoint.config().vocab;
@@ -271,6 +295,7 @@ void Engine::State::deliver(const Step::LogitsRow& row, const Results& results, 
 
 std::vector<Event> Engine::step() {
   State& s = *state_;
+  s.take_inbox();
   std::vector<Event> events;
   const auto event_of = [&](const Sequence& sequence) -> Event& {
     for (Event& e : events) {
@@ -283,14 +308,14 @@ std::vector<Event> Engine::step() {
   for (Sequence* sequence : s.scheduler->all()) {
     if (!sequence->cancelled) continue;
     s.finish(*sequence, Finish::cancelled, event_of(*sequence));
-    s.scheduler->remove(sequence);
+    s.remove(sequence);
   }
   Step step = s.scheduler->next();
   for (const auto& [sequence, why] : step.failed) {
     Event& event = event_of(*sequence);
     s.finish(*sequence, Finish::error, event);
     event.error = why;
-    s.scheduler->remove(sequence);
+    s.remove(sequence);
   }
   if (step.batch.size() == 0) return events;
   // What fails ends the requests it belongs to: a sequence left half done would never move again.
@@ -316,7 +341,7 @@ std::vector<Event> Engine::step() {
     for (Sequence* sequence : step.sequences) fail_request(*sequence, why);
   }
   for (Sequence* sequence : step.sequences) {
-    if (event_of(*sequence).finish != Finish::none) s.scheduler->remove(sequence);
+    if (event_of(*sequence).finish != Finish::none) s.remove(sequence);
   }
   std::erase_if(events, [](const Event& e) { return e.finish == Finish::none && e.tokens.empty() && e.text.empty(); });
   return events;
@@ -339,6 +364,10 @@ MemoryPlan Engine::memory() const { return state_->plan; }
 int64_t Engine::context() const { return state_->context; }
 int Engine::threads() const { return state_->pool.threads(); }
 std::string Engine::device() const { return state_->device.name(); }
+int64_t Engine::progress(int64_t request) const {
+  const Sequence* sequence = state_->scheduler->find(request);
+  return sequence && sequence->slot >= 0 ? state_->cache->length(sequence->slot) : 0;
+}
 int64_t Engine::cached_tokens() const {
   const Pages& pages = state_->cache->pages();
   return (pages.count() - pages.available() + pages.kept()) * kPageTokens;

@@ -1,16 +1,15 @@
-// Quire as a library: open a model, submit requests, step until they are done.
+// Quire as a library: open a model, submit requests, step until they are done. examples/embed.cpp is a whole program;
+// quire.h is the same for C and whatever calls C.
 //
-//   quire::EngineOptions options;
-//   options.model = "SmolLM2-135M-Instruct.Q4_1.gguf";
-//   options.scheme = "w8a8kv8";
-//   auto engine = quire::Engine::open(options);
-//   quire::Request request;
-//   request.prompt = engine->tokenizer().encode(engine->chat_prompt({{"user", "Hello!"}}));
-//   int64_t id = engine->submit(std::move(request));
-//   while (engine->busy()) for (const quire::Event& e : engine->step()) fwrite(e.text.data(), 1, e.text.size(),
-//   stdout);
+// Any number of requests may be submitted, at any time; max_batch of them run together and the others wait. Results are
+// pulled: each step() is one forward pass and returns what came of it, so the caller's loop is where text is passed on.
 //
-// Not thread safe: one thread calls an Engine at a time. It never prints; errors are quire::Error.
+// Threads: one thread steps. submit, cancel, busy, encode_chat, chat_prompt and what tokenizer, config, scheme,
+// context, memory and threads give may be used from any thread meanwhile. The rest (step, progress, cached_tokens) is
+// the stepping thread's.
+//
+// Errors are quire::Error with a sentence for people. What submit throws is wrong with the request, and the engine is
+// as before; what goes wrong with one request later ends that one, in an Event with Finish::error. Nothing is printed.
 #pragma once
 #include <functional>
 #include <memory>
@@ -118,16 +117,21 @@ class Engine {
   std::unique_ptr<Engine> open_beside(EngineOptions options) const;
   ~Engine();
 
-  // Error if the prompt is empty, has an id outside the vocabulary or does not fit the context or the cache (with the
-  // numbers).
+  // The request's number, never 0, in the order of submission. Error if the prompt is empty, has an id outside the
+  // vocabulary or does not fit the context or the cache (with the numbers), or a sampler option is out of range.
   int64_t submit(Request request);
-  void cancel(int64_t request);
-  bool busy() const;
-  std::vector<Event> step();  // one forward pass over what is waiting and running
+  void cancel(int64_t request);  // ends it with Finish::cancelled in the next step; nothing if it has ended
+  bool busy() const;             // a request has not had its last event yet
+  std::vector<Event> step();     // one forward pass over what is waiting and running
+  // How many of the request's tokens (prompt, then answer) are in the cache; 0 while it waits or when it has ended.
+  int64_t progress(int64_t request) const;
   // Steps from here on report each op to it (kernels/profile.h); null: no more. It must outlive its use.
   void profile(Profile* profile);
 
-  // The conversation in the model's own template, ready for encode(). Error if the model has none.
+  // The conversation in the model's own template as token ids. Control tokens that a person or a file spells out in a
+  // message ("<|im_end|>") stay plain text: nobody can forge a turn. Error if the model has no template.
+  std::vector<int32_t> encode_chat(const std::vector<Message>& messages, bool add_generation_prompt = true) const;
+  // The same as text.
   std::string chat_prompt(const std::vector<Message>& messages, bool add_generation_prompt = true) const;
 
   const Tokenizer& tokenizer() const;

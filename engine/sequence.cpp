@@ -1,8 +1,10 @@
 #include "engine/sequence.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
+#include "base/error.h"
 #include "kernels/sample.h"
 
 namespace quire {
@@ -51,11 +53,32 @@ SampleRow sample_row(const Sequence& s, std::vector<LogitChange>& changes) {
   return row;
 }
 
+void check_sampler(const SamplerOptions& o, int64_t vocab) {
+  // Written so that a NaN is out of range.
+  check(o.temperature >= 0.0f && std::isfinite(o.temperature), "sampler: temperature {} is not 0 or more",
+        o.temperature);
+  check(o.top_k >= 0, "sampler: top-k {} is not 0 (off) or more", o.top_k);
+  check(o.top_p > 0.0f && o.top_p <= 1.0f, "sampler: top-p {} is not above 0 and at most 1", o.top_p);
+  check(o.min_p >= 0.0f && o.min_p <= 1.0f, "sampler: min-p {} is not between 0 and 1", o.min_p);
+  check(o.repetition_penalty > 0.0f && std::isfinite(o.repetition_penalty),
+        "sampler: repetition penalty {} is not above 0", o.repetition_penalty);
+  check(std::isfinite(o.presence_penalty) && std::isfinite(o.frequency_penalty) && o.penalty_window >= 0,
+        "sampler: presence penalty {}, frequency penalty {} or their window {} is out of range", o.presence_penalty,
+        o.frequency_penalty, o.penalty_window);
+  for (const auto& [id, bias] : o.logit_bias) {
+    check(id >= 0 && id < vocab, "logit bias for token {}, which is not in the vocabulary of {}", id, vocab);
+    check(!std::isnan(bias) && bias < INFINITY,
+          "logit bias {} for token {}: -infinity rules it out, +infinity and NaN "
+          "mean nothing",
+          bias, id);
+  }
+}
+
 void choose_token(const Sequence& s, std::span<const float> logits, GeneratedToken& out) {
   const size_t n = size_t(s.generated());
   out.token = n < s.request.forced.size() ? s.request.forced[n] : sample_token(s, logits);
   if (s.request.top_logprobs < 0) return;
-  out.logprob = float(log_softmax_at(logits, out.token));
+  out.logprob = float(double(logits[size_t(out.token)]) - log_sum_exp(logits));
   std::vector<int32_t> ids(logits.size());
   std::iota(ids.begin(), ids.end(), 0);
   const size_t top = std::min(ids.size(), size_t(s.request.top_logprobs));

@@ -27,6 +27,9 @@ struct Sequence {
 // How the next token is sampled, with its changes appended to `changes`: what choose_token does with the logits.
 SampleRow sample_row(const Sequence& sequence, std::vector<LogitChange>& changes);
 
+// Error names the option that is out of range, or a biased token outside the vocabulary.
+void check_sampler(const SamplerOptions& options, int64_t vocab);
+
 // The next token from raw logits (V): forced, or sampled after bias and penalties. Fills `out`, logprobs included if
 // asked for.
 void choose_token(const Sequence& sequence, std::span<const float> logits, GeneratedToken& out);

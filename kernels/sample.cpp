@@ -164,12 +164,11 @@ double uniform_at(uint64_t seed, uint64_t step) {
   return double(h >> 11) * 0x1.0p-53;
 }
 
-double log_softmax_at(std::span<const float> logits, int32_t token) {
-  double peak = logits[0];
-  for (const float x : logits) peak = std::max(peak, double(x));
+double log_sum_exp(std::span<const float> logits) {
+  const double peak = *std::max_element(logits.begin(), logits.end());
   double total = 0.0;
   for (const float x : logits) total += std::exp(double(x) - peak);
-  return double(logits[size_t(token)]) - peak - std::log(total);
+  return peak + std::log(total);
 }
 
 }  // namespace quire

@@ -54,7 +54,7 @@ std::vector<int32_t> sample_rows(const Context& ctx, const Tensor& logits, std::
 // A number in [0, 1) that depends on (seed, step) only: sampling does not depend on what else runs.
 double uniform_at(uint64_t seed, uint64_t step);
 
-// log of softmax(logits) at `token`, in double.
-double log_softmax_at(std::span<const float> logits, int32_t token);
+// log(sum(exp(logits))) over at least one, in double: what to subtract from a logit for its log-probability.
+double log_sum_exp(std::span<const float> logits);
 
 }  // namespace quire

@@ -1,6 +1,7 @@
 // Text operations with Python's meaning: a character is a code point, white space and case are Unicode's. A byte that
 // is not UTF-8 counts as one character and has no case.
 #pragma once
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
@@ -14,6 +15,9 @@ namespace {
 
 using ::testing::HasSubstr;
 using ::testing::Not;
+
+const std::string kPrompt = ">>> ";
+const std::string kCtrlD = "\x04";
 
 struct ChatTerminal : ::testing::Test {
   TempDir dir;
@@ -28,8 +32,17 @@ struct ChatTerminal : ::testing::Test {
     return all;
   }
 };
-const std::string kPrompt = ">>> ";
-const std::string kCtrlD = "\x04";
+
+void say(TerminalProgram& chat, const std::string& line, const std::string& answer) {
+  ASSERT_TRUE(chat.shows(kPrompt)) << chat.seen();
+  chat.type(line + "\n");
+  ASSERT_TRUE(chat.shows(answer)) << line << "\n" << chat.seen();
+}
+
+nlohmann::json messages_in(const std::string& path) {
+  std::ifstream file(path);
+  return nlohmann::json::parse(file)["messages"];
+}
 
 TEST_F(ChatTerminal, AnswersAndQuits) {
   TerminalProgram chat(arguments({"--max-tokens", "8"}), environment);
@@ -125,32 +138,27 @@ TEST_F(ChatTerminal, CtrlCEndsGenerateWith130) {
 TEST_F(ChatTerminal, Commands) {
   const std::string saved = dir.file("chat.json");
   TerminalProgram chat(arguments({"--max-tokens", "4", "--temperature", "1"}), environment);
-  const auto say = [&](const std::string& line, const std::string& answer) {
-    ASSERT_TRUE(chat.shows(kPrompt)) << chat.seen();
-    chat.type(line + "\n");
-    ASSERT_TRUE(chat.shows(answer)) << line << "\n" << chat.seen();
-  };
-  say("/help", "/regen, /retry");
-  say("/nonsense", "no command '/nonsense'");
-  say("/regen", "nothing to answer again");
-  say("/set top_k=7", "top-k = 7");
-  say("/set top_k=lots", "lots");
-  say("/system Be brief.", "system: Be brief.");
-  say("/show", "Be brief.");
-  say("\"\"\"", "... ");
+  say(chat, "/help", "/regen, /retry");
+  say(chat, "/nonsense", "no command '/nonsense'");
+  say(chat, "/regen", "nothing to answer again");
+  say(chat, "/set top_k=7", "top-k = 7");
+  say(chat, "/set top_k=lots", "lots");
+  say(chat, "/system Be brief.", "system: Be brief.");
+  say(chat, "/show", "Be brief.");
+  say(chat, "\"\"\"", "... ");
   chat.type("one\ntwo\"\"\"\n");
   ASSERT_TRUE(chat.shows("answer 4 tokens")) << chat.seen();
-  say("/regen", "answer 4 tokens");
-  say("/save " + saved, "2 messages are in");
-  say("/undo", "0 messages are left");
-  say("/undo", "nothing to take back");
-  say("/set top_k=0", "top-k = 0");
-  say("/load " + saved, "2 messages are back");
-  say("/stats", "weights");
-  say("/set", "top-k                7");
-  say("/load " + dir.file("none"), "none");
-  say("/clear", "empty");
-  say("/bye", "");
+  say(chat, "/regen", "answer 4 tokens");
+  say(chat, "/save " + saved, "2 messages are in");
+  say(chat, "/undo", "0 messages are left");
+  say(chat, "/undo", "nothing to take back");
+  say(chat, "/set top_k=0", "top-k = 0");
+  say(chat, "/load " + saved, "2 messages are back");
+  say(chat, "/stats", "weights");
+  say(chat, "/set", "top-k                7");
+  say(chat, "/load " + dir.file("none"), "none");
+  say(chat, "/clear", "empty");
+  say(chat, "/bye", "");
   EXPECT_EQ(chat.wait(), 0);
 
   std::ifstream file(saved);
@@ -175,6 +183,75 @@ TEST_F(ChatTerminal, AFileGoesWithTheNextMessage) {
   EXPECT_EQ(chat.wait(), 0);
   std::ifstream file(saved);
   EXPECT_EQ(nlohmann::json::parse(file)["messages"][0]["content"], "some notes\nSum up.");
+}
+
+// A conversation that was left and read again goes on as the one that was not: the same greedy answer, whatever the
+// cache's format, and the cache holds it before the next question.
+TEST_F(ChatTerminal, ALoadedConversationGoesOnAsIfNeverLeft) {
+  const std::string first(150, 'a'), second = "And then?";
+  for (const std::string kv : {"f16", "kv8", "kv4"}) {
+    const std::vector<std::string> flags = arguments({"--max-tokens", "24", "--logit-bias", "2=-1000", "--kv", kv});
+    const std::string left = dir.file(kv + "left.json"), stayed = dir.file(kv + "stayed.json"),
+                      loaded = dir.file(kv + "loaded.json");
+    {
+      TerminalProgram chat(flags, environment);
+      say(chat, first, "answer 24 tokens");
+      say(chat, "/save " + left, "2 messages are in");
+      say(chat, second, "answer 24 tokens");
+      say(chat, "/save " + stayed, "4 messages are in");
+      // Taken back and asked again, and answered again: the cache is the same as well.
+      say(chat, "/undo", "2 messages are left");
+      say(chat, second, "answer 24 tokens");
+      say(chat, "/regen", "answer 24 tokens");
+      say(chat, "/set seed=0", "seed = 0");
+      say(chat, "/save " + loaded, "4 messages are in");
+      EXPECT_EQ(messages_in(loaded), messages_in(stayed)) << kv;
+    }
+    TerminalProgram chat(flags, environment);
+    say(chat, "/load " + left, "read again: ");
+    say(chat, second, " reused)");  // it was read before it was needed
+    ASSERT_TRUE(chat.shows("answer 24 tokens")) << chat.seen();
+    say(chat, "/save " + loaded, "4 messages are in");
+    EXPECT_EQ(messages_in(loaded), messages_in(stayed)) << kv;
+    EXPECT_EQ(messages_in(loaded)[3]["role"], "assistant");
+  }
+}
+
+TEST_F(ChatTerminal, SettingsAreShownCheckedAndSaved) {
+  TerminalProgram chat(arguments({"--max-tokens", "4"}), environment);
+  const std::vector<std::array<const char*, 3>> settings = {{"temperature", "0.5", "-1"},
+                                                            {"top-k", "40", "1.5"},
+                                                            {"top-p", "0.9", "0"},
+                                                            {"min-p", "0.05", "2"},
+                                                            {"repetition-penalty", "1.1", "0"},
+                                                            {"presence-penalty", "0.25", "nan"},
+                                                            {"frequency-penalty", "-0.5", "inf"},
+                                                            {"logit-bias", "42=-100", "42"},
+                                                            {"seed", "7", "-7"},
+                                                            {"max-tokens", "8", "-2"}};
+  for (const auto& [name, good, bad] : settings) {
+    say(chat, fmt::format("/set {}={}", name, bad), fmt::format("{}: ", name));  // an error names it
+    say(chat, fmt::format("/set {}={}", name, good), fmt::format("{} = {}", name, good));
+    say(chat, fmt::format("/set {}", name), fmt::format("{} = {}", name, good));
+  }
+  say(chat, "/set stop=END\\n", "stop = END\\n");
+  say(chat, "/set stop ##", "stop = END\\n, ##");
+  say(chat, "/set system=Be brief.", "system: Be brief.");
+  const std::string saved = dir.file("chat.json");
+  say(chat, "/save " + saved, "0 messages are in");
+  for (const char* name : {"temperature", "top-k", "top-p", "min-p", "seed", "max-tokens"})
+    say(chat, fmt::format("/set {}=1", name), fmt::format("{} = 1", name));
+  say(chat, "/set logit-bias=", "logit-bias = (none)");
+  say(chat, "/set stop=", "stop = (none)");
+  say(chat, "/set system=none", "no system message");
+  say(chat, "/load " + saved, "0 messages are back");
+  ASSERT_TRUE(chat.shows(kPrompt));
+  chat.type("/set\n");
+  for (const auto& [name, good, bad] : settings) EXPECT_TRUE(chat.shows(fmt::format("{:<20} {}", name, good))) << name;
+  EXPECT_TRUE(chat.shows(fmt::format("{:<20} {}", "stop", "END\\n, ##"))) << chat.seen();
+  EXPECT_TRUE(chat.shows(fmt::format("{:<20} {}", "system", "Be brief."))) << chat.seen();
+  std::ifstream file(saved);
+  EXPECT_EQ(nlohmann::json::parse(file)["settings"]["stop"], (std::vector<std::string>{"END\\n", "##"}));
 }
 
 TEST_F(ChatTerminal, TheHistoryComesBack) {

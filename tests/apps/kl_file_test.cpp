@@ -7,8 +7,8 @@
 #include <filesystem>
 #include <random>
 
-#include "apps/score.h"
 #include "base/error.h"
+#include "kernels/sample.h"
 #include "quant/scalar.h"
 
 namespace quire {
@@ -43,7 +43,7 @@ struct KlFile : ::testing::Test {
 
 TEST_F(KlFile, TheReferenceAgreesWithItself) {
   write();
-  EXPECT_FALSE(std::filesystem::exists(path + ".part"));
+  EXPECT_FALSE(std::filesystem::exists(path + ".tmp"));
   const KlReader reader(path, kShape, tokens);
   for (int64_t i = 0; i < 6; ++i) {
     const auto& row = rows[size_t(i)];
@@ -96,13 +96,8 @@ TEST_F(KlFile, AnotherTextOrADamagedFileIsRefused) {
 TEST_F(KlFile, AnUnfinishedFileLeavesNothing) {
   { KlWriter writer(path, kShape, tokens); }
   EXPECT_FALSE(std::filesystem::exists(path));
-  EXPECT_FALSE(std::filesystem::exists(path + ".part"));
+  EXPECT_FALSE(std::filesystem::exists(path + ".tmp"));
   EXPECT_THROW(KlWriter("/no/such/folder/x", kShape, tokens), Error);
-}
-
-TEST(Score, LogSumExp) {
-  const std::vector<float> logits = {1000.0f, 1000.0f};
-  EXPECT_DOUBLE_EQ(log_sum_exp(logits), 1000.0 + std::log(2.0));
 }
 
 }  // namespace

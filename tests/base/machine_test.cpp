@@ -39,7 +39,9 @@ TEST(Machine, CachesGrowWithTheirLevel) {
     EXPECT_GE(cache.level, 1);
     EXPECT_GT(cache.bytes, 0);
     if (cache.level == 1) first = cache.bytes;
-    if (cache.level == 2) EXPECT_GT(cache.bytes, first);
+    if (cache.level == 2) {
+      EXPECT_GT(cache.bytes, first);
+    }
   }
 }
 

@@ -16,6 +16,8 @@ TEST(Utf8, EveryCodePointGoesThereAndBack) {
     for (size_t cut = 1; cut < s.size(); ++cut) {
       ASSERT_EQ(utf8_sequence(s.substr(0, cut), 0), 0u) << c;  // an unfinished sequence is none
       ASSERT_EQ(utf8_sequence(s, cut), 0u) << c;               // nor is its tail
+      ASSERT_TRUE(utf8_unfinished(s.substr(0, cut), 0)) << c;
+      ASSERT_FALSE(utf8_unfinished(s, cut)) << c;
     }
   }
 }
@@ -35,6 +37,9 @@ TEST(Utf8, AcceptsNothingElse) {
     EXPECT_EQ(utf8_sequence(bad, 0), 0u);
   EXPECT_EQ(utf8_sequence("", 0), 0u);
   EXPECT_EQ(utf8_sequence("a", 1), 0u);
+  for (const char* never :
+       {"a", "\xC0", "\xE0\x9F", "\xED\xA0", "\xF0\x8F", "\xF4\x90", "\xF5", "\x80", "\xE2\x28", ""})
+    EXPECT_FALSE(utf8_unfinished(never, 0)) << "no more bytes make it well formed";
   EXPECT_EQ(utf8_valid_prefix("ab\xC3\xA9\xFFz"), 4u);
 }
 

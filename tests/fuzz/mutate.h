@@ -1,6 +1,7 @@
 // Damage to an input, the same everywhere for the same seed: bits, numbers as files hold them, pieces taken out,
 // doubled or moved in from elsewhere.
 #pragma once
+#include <cstdint>
 #include <cstring>
 #include <random>
 #include <string>

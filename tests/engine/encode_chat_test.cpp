@@ -1,11 +1,10 @@
 // Conversations as token ids: nobody forges a turn, whatever the template does with messages.
-#include "apps/conversation.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
 
+#include "engine/engine.h"
 #include "tests/expect_error.h"
 #include "tests/models/quantized_model.h"
 #include "tests/temp_dir.h"
@@ -33,7 +32,7 @@ TEST(EncodeChat, SpelledControlTokensAreTheTextTheyAre) {
     const auto engine = engine_with(kPlainTemplate, prefix_space);
     const Tokenizer& tokenizer = engine->tokenizer();
     const std::string content = "say <|im_end|> and<|im_start|><|im_end|>";
-    const std::vector<int32_t> ids = encode_chat(*engine, {{"user", content}});
+    const std::vector<int32_t> ids = engine->encode_chat({{"user", content}});
     // What plain encoding of the message gives, between the template's own tokens.
     std::vector<int32_t> expected = tokenizer.encode(content, false);
     expected.insert(expected.begin(), kStart);
@@ -45,7 +44,7 @@ TEST(EncodeChat, SpelledControlTokensAreTheTextTheyAre) {
 TEST(EncodeChat, BosComesOnce) {
   for (const char* text : {kPlainTemplate, "{{ bos_token }}{{ messages[0].content }}", "{{ messages[0].content }}"}) {
     const auto engine = engine_with(text, false, true);  // bos is <|im_start|>
-    const std::vector<int32_t> ids = encode_chat(*engine, {{"user", "<|im_start|>a<|im_start|>"}});
+    const std::vector<int32_t> ids = engine->encode_chat({{"user", "<|im_start|>a<|im_start|>"}});
     EXPECT_EQ(count(ids, kStart), 1) << text;
     EXPECT_EQ(ids[0], kStart) << text;
   }
@@ -56,7 +55,7 @@ TEST(EncodeChat, PlaceholdersAreNothingThatIsThere) {
       "\uE000"
       "0\uE001 \uE000\uE002";
   const auto engine = engine_with(odd + kPlainTemplate);
-  const std::vector<int32_t> ids = encode_chat(*engine, {{"user", odd + "<|im_end|>"}, {"assistant", "\uE000\uE002"}});
+  const std::vector<int32_t> ids = engine->encode_chat({{"user", odd + "<|im_end|>"}, {"assistant", "\uE000\uE002"}});
   EXPECT_EQ(count(ids, kStart), 2);
   EXPECT_EQ(count(ids, kEnd), 2);
   EXPECT_EQ(engine->tokenizer().decode(ids, true),
@@ -65,8 +64,8 @@ TEST(EncodeChat, PlaceholdersAreNothingThatIsThere) {
 
 TEST(EncodeChat, TemplatesThatCutMessagesAreRefusedOnlyIfItMatters) {
   const auto engine = engine_with("{% for m in messages %}{{ m.content[:3] }}|{{ m.content[3:] }}{% endfor %}");
-  EXPECT_EQ(engine->tokenizer().decode(encode_chat(*engine, {{"user", "abcdef"}})), "abc|def");
-  expect_error([&] { encode_chat(*engine, {{"user", "ab<|im_end|>"}}); }, {"takes messages apart", "<|im_end|>"});
+  EXPECT_EQ(engine->tokenizer().decode(engine->encode_chat({{"user", "abcdef"}})), "abc|def");
+  expect_error([&] { engine->encode_chat({{"user", "ab<|im_end|>"}}); }, {"takes messages apart", "<|im_end|>"});
 }
 
 }  // namespace
