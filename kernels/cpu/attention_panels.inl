@@ -92,10 +92,9 @@ QUIRE_INLINE uint32_t load_word(const uint8_t* p) {
   return w;
 }
 
-// 16 channels of a row from column c on.
+// 16 channels, from column c of a row on.
 template <int Bits>
-QUIRE_INLINE Floats value_fields(const Tensor& v, int64_t i, int64_t c, Ints shift) {
-  const uint8_t* in = v.data.row<const uint8_t>(i);
+QUIRE_INLINE Floats value_fields(const uint8_t* in, const uint8_t* high, int64_t c, Ints shift) {
   if constexpr (Bits == 16) return load_f16(in + 2 * c);
   if constexpr (Bits == 8 || Bits == 0) return Bits == 0 ? e4m3_to_floats(load_u8(in + c)) : to_floats(load_u8(in + c));
   if constexpr (Bits == 4) {
@@ -103,16 +102,20 @@ QUIRE_INLINE Floats value_fields(const Tensor& v, int64_t i, int64_t c, Ints shi
   }
   const Ints low = shift_right(word(load_word(in + c / 4)), shift);
   if constexpr (Bits == 2) return low_field<2>(low);
-  uint16_t high;
-  memcpy(&high, v.high.row<const uint8_t>(i) + c / 8, 2);
-  return low_field<3>(choose(3, low, shift_right(word(uint32_t(high) << 2), lane_multiples(1, 16))));
+  uint16_t top;
+  memcpy(&top, high + c / 8, 2);
+  return low_field<3>(choose(3, low, shift_right(word(uint32_t(top) << 2), lane_multiples(1, 16))));
 }
 
+// Rows are walked by their pitch: Plane::row would divide for each.
 template <int Bits>
 void value_rows_natural(const Tensor& v, int64_t n, float* out) {
   const Ints shift = Bits == 4 ? lane_multiples(4, 8) : lane_multiples(2, 16);
-  for (int64_t i = 0; i < n; ++i) {
-    for (int64_t c = 0; c < v.cols; c += 16, out += 16) store(out, value_fields<Bits>(v, i, c, shift));
+  const uint8_t* in = v.data.row<const uint8_t>(0);
+  const uint8_t* high = v.high.row<const uint8_t>(0);
+  const int64_t channels = v.cols, pitch = v.data.pitch, high_pitch = v.high.pitch;
+  for (int64_t i = 0; i < n; ++i, in += pitch, high += high_pitch) {
+    for (int64_t c = 0; c < channels; c += 16, out += 16) store(out, value_fields<Bits>(in, high, c, shift));
   }
 }
 
@@ -121,8 +124,8 @@ void value_rows_natural(const Tensor& v, int64_t n, float* out) {
 template <int Eighth>
 void value_rows_tiles_2(const Tensor& v, int64_t n, float* out) {
   const Ints odd = lane_multiples(2, 2);
-  for (int64_t i = 0; i < n; ++i) {
-    const uint8_t* in = v.data.row<const uint8_t>(i);
+  const uint8_t* in = v.data.row<const uint8_t>(0);
+  for (int64_t i = 0; i < n; ++i, in += v.data.pitch) {
     const Ints x = shift_right(Eighth == 16 ? twice_halfs(in) : twice_words(in), odd);
     QUIRE_UNROLL
     for (int j = 0; j < Eighth / 4; ++j, out += 16) store(out, low_field<2>(shift_right(x, 4 * j)));

@@ -80,10 +80,14 @@ QUIRE_INLINE Ints dot(Ints acc, Chunk w, Codes x) {
 QUIRE_INLINE Ints bits(Ints x, int shift, int mask) {
   return {_mm512_and_si512(_mm512_srl_epi32(x.v, _mm_cvtsi32_si128(shift)), _mm512_set1_epi32(mask))};
 }
-// Magnitude bits moved under f32's exponent, then rescaled by 2^120: exact, subnormals included.
+// Magnitude bits moved under f32's exponent. Subnormals apart: the same bits of f32 would be subnormal too, slow to
+// use.
 QUIRE_INLINE Floats e4m3_to_floats(Ints x) {
-  const __m512i sign = _mm512_slli_epi32(_mm512_and_si512(x.v, _mm512_set1_epi32(0x80)), 24);
-  const __m512i magnitude = _mm512_slli_epi32(_mm512_and_si512(x.v, _mm512_set1_epi32(0x7f)), 20);
-  const __m512 value = _mm512_mul_ps(_mm512_castsi512_ps(magnitude), _mm512_set1_ps(0x1p120f));
-  return {_mm512_castsi512_ps(_mm512_or_si512(_mm512_castps_si512(value), sign))};
+  const __m512i magnitude = _mm512_and_si512(x.v, _mm512_set1_epi32(0x7f));
+  const __m512i normal = _mm512_add_epi32(_mm512_slli_epi32(magnitude, 20), _mm512_set1_epi32(120 << 23));
+  const __mmask16 tiny = _mm512_cmplt_epi32_mask(magnitude, _mm512_set1_epi32(8));
+  const __m512 value =
+      _mm512_mask_mul_ps(_mm512_castsi512_ps(normal), tiny, _mm512_cvtepi32_ps(magnitude), _mm512_set1_ps(0x1p-9f));
+  return {_mm512_castsi512_ps(_mm512_ternarylogic_epi32(_mm512_set1_epi32(0x7fffffff), _mm512_castps_si512(value),
+                                                        _mm512_slli_epi32(x.v, 24), 0xca))};
 }
