@@ -1,5 +1,6 @@
 #include "models/json_file.h"
 
+#include <filesystem>
 #include <unordered_set>
 
 #include "base/error.h"
@@ -16,28 +17,55 @@ constexpr int kMaxDepth = 64;
   fail(fmt::format("{}: '{}' must be {} and is {}", object.where(), printable(key), wanted, printable_json(value)));
 }
 
+// Goes through a text before it is parsed. (The parser's own callback would cost the square of an array's length.)
+struct Watch {
+  const std::string& where;
+  std::vector<std::unordered_set<std::string>> keys;  // of the objects that are open
+  int depth;
+
+  bool null() { return true; }
+  bool boolean(bool) { return true; }
+  bool number_integer(int64_t) { return true; }
+  bool number_unsigned(uint64_t) { return true; }
+  bool number_float(double, const std::string&) { return true; }
+  bool string(std::string&) { return true; }
+  bool binary(Json::binary_t&) { return true; }
+  bool start_object(size_t) {
+    keys.emplace_back();
+    return start_array(0);
+  }
+  bool key(std::string& key) {
+    check(keys.back().insert(key).second, "{}: key '{}' appears twice in an object", where, printable(key));
+    return true;
+  }
+  bool end_object() {
+    keys.pop_back();
+    return end_array();
+  }
+  bool start_array(size_t) {
+    check(++depth <= kMaxDepth, "{}: nested deeper than {}", where, kMaxDepth);
+    return true;
+  }
+  bool end_array() {
+    --depth;
+    return true;
+  }
+  bool parse_error(size_t, const std::string&, const Json::exception& e) {
+    fail(fmt::format("{}: not valid JSON: {}", where, printable(e.what(), 300)));
+  }
+};
+
 }  // namespace
 
 Json parse_json(std::string_view text, const std::string& where) {
-  std::vector<std::unordered_set<std::string>> keys;  // of the objects that are open
-  const auto watch = [&](int depth, Json::parse_event_t event, Json& value) {
-    check(depth <= kMaxDepth, "{}: nested deeper than {}", where, kMaxDepth);
-    if (event == Json::parse_event_t::object_start) keys.emplace_back();
-    if (event == Json::parse_event_t::object_end) keys.pop_back();
-    if (event == Json::parse_event_t::key) {
-      const auto& key = value.get_ref<const std::string&>();
-      check(keys.back().insert(key).second, "{}: key '{}' appears twice in an object", where, printable(key));
-    }
-    return true;
-  };
-  try {
-    return Json::parse(text.begin(), text.end(), watch);
-  } catch (const Json::exception& e) {
-    fail(fmt::format("{}: not valid JSON: {}", where, printable(e.what(), 300)));
-  }
+  Watch watch{where, {}, 0};
+  Json::sax_parse(text.begin(), text.end(), &watch);
+  return Json::parse(text.begin(), text.end());
 }
 
 Json read_json_file(const std::string& path, size_t max_bytes) {
+  // Reading a named pipe would wait for ever.
+  check(std::filesystem::is_regular_file(path), "'{}' is not a regular file", path);
   return parse_json(read_text_file(path, max_bytes), fmt::format("'{}'", path));
 }
 

@@ -2,6 +2,7 @@
 // touched.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <filesystem>
 
@@ -79,6 +80,11 @@ TEST_F(HfDirectory, RefusesConfigurationsThatCannotBe) {
   expect_refused({"config.json", "not valid JSON"});
   write("config.json", "[]");
   expect_refused({"config.json", "an object is needed"});
+  write("config.json", R"({"a": {"b": 1, "c": {"b": 2}}, "b": 3, "a": 4})");
+  expect_refused({"config.json", "key 'a' appears twice"});
+  remove("config.json");
+  ASSERT_EQ(mkfifo((path() + "/config.json").c_str(), 0600), 0);
+  expect_refused({"config.json", "not a regular file"});
 }
 
 TEST_F(HfDirectory, DefaultsAreThoseOfTransformers) {
