@@ -25,6 +25,7 @@ seconds="${1:-60}"
 [ $# -eq 0 ] || shift
 
 if [ $build = 1 ]; then
+  command -v clang++ >/dev/null || die "clang++ is missing: install clang and libclang-rt-dev"
   build fuzz fuzz
   # The libraries that a bare machine lacks, beside the program.
   ldd "$BINARY" | awk '/lib(fmt|pcre2-8|edit|tinfo|bsd|md)\.so/ { print $3 }' | xargs -r cp -u -t "$(dirname "$BINARY")"
