@@ -226,6 +226,7 @@ PackedWeight empty_weight(const MatmulProblem& problem, const WeightLayout* layo
         layout ? layout->name : "");
   const StorageOptions options{.device = device};
   w.data = Buffer(size_t(layout ? layout->bytes(problem) : storage_bytes(problem.w, problem.n, problem.k)), device);
+  w.data.use_large_pages();
   if (!layout) w.rows = place_tensor(w.data.data(), problem.w, problem.n, problem.k, options);
   return w;
 }

@@ -42,6 +42,11 @@ Buffer::Buffer(size_t bytes, Device device) : size_(bytes) {
   check(data_ != nullptr, "out of memory: {} bytes could not be allocated", bytes);
 }
 
+void Buffer::use_large_pages() const {
+  const size_t mapped = data_.get_deleter().mapped;
+  if (mapped > 0) (void)madvise(data_.get(), mapped, MADV_HUGEPAGE);  // advice: nothing depends on it
+}
+
 namespace {
 
 // Lays the planes out from `memory` (which may be null to measure); returns the bytes used.

@@ -22,6 +22,9 @@ class Buffer {
   std::byte* data() const { return data_.get(); }
   size_t size() const { return size_; }
   Device device() const { return data_.get_deleter().device; }
+  // All of it will be used, over and over: large pages, where the system has them, spare it misses of translation. To
+  // be called before it is written.
+  void use_large_pages() const;
 
  private:
   std::unique_ptr<std::byte, BufferFree> data_;

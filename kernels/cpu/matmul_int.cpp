@@ -53,19 +53,23 @@ void matmul_int(const MatmulSimd& simd, const Context& ctx, const Tensor& x, con
   const int64_t all = (s.n + kPanel - 1) / kPanel;
   const int64_t run = x.rows <= kFewRows ? std::max<int64_t>(1, kRunBytes / s.panel_bytes) : kBlockP;
   const int64_t across = (all + run - 1) / run, down = (x.rows + kBlockM - 1) / kBlockM;
+  const bool whole = s.subs_per_segment == s.subs && !epilogue.bias && !epilogue.residual;
   ctx.parallel_for(across * down, 1, [&](int64_t begin, int64_t end) {
     thread_local std::vector<float> part;
     for (int64_t u = begin; u < end; ++u) {
       const int64_t m0 = u / across * kBlockM, m = std::min(kBlockM, x.rows - m0);
       const int64_t p0 = u % across * run, panels = std::min(run, all - p0), width = panels * kPanel;
-      part.resize(size_t(m * width));
+      const int64_t n0 = p0 * kPanel, n = std::min(width, s.n - n0);
+      // Straight into y where nothing is to be added, no lane is padding and every sum is written once.
+      const bool direct = whole && n == width;
+      if (!direct) part.resize(size_t(m * width));
       IntRows xm = rows;
       xm.codes += m0 * rows.ld;
       xm.sums += m0 * s.subs;
       xm.scales += m0 * rows.scales_a_row;
-      simd.int_block({&s, xm, m, w.data.data() + p0 * s.panel_bytes, panels, part.data(), width});
-      const int64_t n0 = p0 * kPanel, n = std::min(width, s.n - n0);
-      for (int64_t i = 0; i < m; ++i) out.store(m0 + i, n0, n, part.data() + i * width);
+      float* to = direct ? out.data + m0 * out.ld + n0 : part.data();
+      simd.int_block({&s, xm, m, w.data.data() + p0 * s.panel_bytes, panels, to, direct ? out.ld : width});
+      for (int64_t i = 0; i < m && !direct; ++i) out.store(m0 + i, n0, n, part.data() + i * width);
     }
   });
 }
