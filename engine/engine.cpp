@@ -220,7 +220,7 @@ Tensor Engine::State::logits_for(int64_t rows) {
 }
 
 Engine::State::Results Engine::State::results_of(const Step& step, const Tensor& there) {
-  if (ctx.device == Device::cpu) return {there, {}};
+  if (ctx.device == Device::cpu || step.logits.empty()) return {there, {}};
   bool needs_logits = false;
   std::vector<SampleRow> rows;
   std::vector<LogitChange> changes;

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "kernels/cpu/attention_simd.h"
+#include "kernels/cuda/attention_args.h"
 #include "kernels/cuda/ops.h"
 
 namespace quire {
@@ -271,6 +272,19 @@ int64_t attention_scratch(const KvLayout& layout, int64_t heads, int64_t kv_head
   const int64_t rows = std::max<int64_t>(1, std::min(Cut::largest_tile(group), tokens)) * group;
   for (int i = 0; i < threads; ++i) Work(count, rows, layout);
   return count.used;
+}
+
+int64_t gpu_attention_scratch(const KvLayout& layout, int64_t heads, int64_t kv_heads) {
+  int64_t bytes = 0;
+  if constexpr (kCuda) {
+    cuda::AttentionArgs a;
+    a.kv.layout = layout;
+    a.kv.kv_heads = kv_heads;
+    a.heads = int32_t(heads);
+    const int multiprocessors = cuda::device_info(cuda::current_device()).multiprocessors;
+    bytes = cuda::attention_plan(a, 1, multiprocessors).partial_floats * int64_t(sizeof(float));
+  }
+  return bytes;
 }
 
 void attention(const Context& ctx, const Tensor& q, const KvView& kv, const Batch& batch, int64_t heads,

@@ -42,6 +42,9 @@ constexpr int64_t kSpanTokens = 4 * kPageTokens;
 void attention(const Context& ctx, const Tensor& q, const KvView& kv, const Batch& batch, int64_t heads,
                const Tensor& out, std::string_view kernel = {});
 
+// The most scratch it takes on a GPU: of one launch of the decode kernel.
+int64_t gpu_attention_scratch(const KvLayout& layout, int64_t heads, int64_t kv_heads);
+
 // The most scratch it takes on the CPU for steps of up to `tokens`, over sequences of up to `context` tokens.
 int64_t attention_scratch(const KvLayout& layout, int64_t heads, int64_t kv_heads, int64_t tokens, int64_t context,
                           int threads);

@@ -61,9 +61,8 @@ void convert_on_device(const Context& ctx, const Tensor& src, const Tensor& dst,
     plan.gather = gather;
     return cuda::encode_rows(ctx, plan, dst.rows);
   }
-  constexpr int64_t kScratchFloats = 8 << 20;
   const int64_t span = scale_span(dst);
-  const int64_t step = std::max<int64_t>(span, kScratchFloats / std::max<int64_t>(1, src.cols) / span * span);
+  const int64_t step = std::max<int64_t>(span, kConvertFloats / std::max<int64_t>(1, src.cols) / span * span);
   const Scratch::Scope scope(*ctx.scratch);
   float* values = ctx.scratch->take<float>(std::min(step, dst.rows) * src.cols);
   for (int64_t at = 0; at < dst.rows; at += step) {
