@@ -5,6 +5,7 @@
 #include "kernels/cpu/matmul_simd.h"
 #include "kernels/cuda/encode.h"
 #include "kernels/cuda/ops.h"
+#include "kernels/matmul_frag.h"
 
 namespace quire {
 
@@ -17,6 +18,10 @@ std::string describe(const MatmulProblem& p) {
 bool anything(const MatmulProblem&) { return true; }
 bool integers_in_tiles(const MatmulProblem& p) { return cpu::integer_rule(p) && cpu::amx_works(); }
 bool floats(const MatmulProblem& p) { return !cpu::integer_rule(p); }
+[[maybe_unused]] bool integers_on_tensor_cores(const MatmulProblem& p) {
+  return cpu::integer_rule(p) && matmul_frag_supports(p);
+}
+[[maybe_unused]] bool floats_on_tensor_cores(const MatmulProblem& p) { return floats(p) && matmul_frag_supports(p); }
 
 // One entry of the list, for one instruction set.
 template <const cpu::MatmulSimd& Simd>
@@ -145,6 +150,9 @@ const std::vector<MatmulKernel>& matmul_kernels() {
   if constexpr (kCuda) {
     static const std::vector<MatmulKernel> kernels = [] {
       std::vector<MatmulKernel> all = cpu_kernels;
+      all.push_back({"mma_bytes", &kFrag8, Isa::baseline, integers_on_tensor_cores, matmul_frag, Device::cuda});
+      all.push_back({"mma_e4m3", &kFrag8, Isa::baseline, floats_on_tensor_cores, matmul_frag, Device::cuda, false});
+      all.push_back({"mma_halfs", &kFrag16, Isa::baseline, floats_on_tensor_cores, matmul_frag, Device::cuda, false});
       all.push_back({"generic_int", nullptr, Isa::baseline, cpu::integer_rule, generic_int, Device::cuda});
       all.push_back({"generic_float", nullptr, Isa::baseline, floats, generic_float, Device::cuda});
       return all;
@@ -222,8 +230,8 @@ PackedWeight empty_weight(const MatmulProblem& problem, const WeightLayout* layo
   PackedWeight w;
   w.problem = problem;
   w.layout = layout;
-  check(!layout || device == Device::cpu, "pack_weight: layout {} has no packing kernel for a GPU",
-        layout ? layout->name : "");
+  check(!layout || device == Device::cpu || layout->pack_on_gpu,
+        "pack_weight: layout {} has no packing kernel for a GPU", layout ? layout->name : "");
   const StorageOptions options{.device = device};
   w.data = Buffer(size_t(layout ? layout->bytes(problem) : storage_bytes(problem.w, problem.n, problem.k)), device);
   w.data.use_large_pages();
@@ -237,7 +245,8 @@ void pack_slice(const Context& ctx, const Tensor& src, int64_t row0, PackedWeigh
   check(format_of(src) == w.problem.w && src.cols == w.problem.k && row0 + src.rows <= w.problem.n,
         "pack_weight: {} as rows {}.. of {}", quire::describe(src), row0, describe(w.problem));
   if constexpr (kCuda) {
-    if (ctx.device == Device::cuda) return copy_slice_on_device(ctx, src, row0, w);
+    if (ctx.device == Device::cuda && !w.layout) return copy_slice_on_device(ctx, src, row0, w);
+    if (ctx.device == Device::cuda) return w.layout->pack_on_gpu(ctx, src, w.problem, row0, w.data.data());
   }
   if (!w.layout) {
     const CodecInfo& codec = info(w.problem.w.codec);

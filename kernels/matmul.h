@@ -1,7 +1,7 @@
 // y(M, N) = x(M, K) w(N, K)^T [+ bias] [+ residual], y in f32.
 //
 // One written order of f32 operations, the same on every device, ISA, tile shape, thread count and M, so results are
-// equal bit for bit whatever the batch:
+// equal bit for bit whatever the batch (but for kernels that are not `exact`: float x on tensor cores):
 //   float x:    y = fma over k = 0..K-1 in order, on decoded values (f32), from 0.
 //   int8 x, integer w: acc = the exact int32 sum of code products; sum = the sum of x's codes (x.aux)
 //     w and x with one scale a row:  y = fma(offset * sx, float(sum), (float(acc) * sx) * scale), without an offset the
@@ -40,6 +40,9 @@ struct WeightLayout {
   // Packs canonical rows src (n, K) as rows row0.. of dst. row0 is a multiple of 64 unless it is 0.
   void (*pack)(const Tensor& src, const MatmulProblem& problem, int64_t row0, std::byte* dst);
   void (*unpack)(const std::byte* src, const MatmulProblem& problem, int64_t row, float* out);  // one row, decoded (K)
+  // pack on the device of ctx; null: only on the CPU.
+  void (*pack_on_gpu)(const Context& ctx, const Tensor& src, const MatmulProblem& problem, int64_t row0,
+                      std::byte* dst) = nullptr;
 };
 
 struct PackedWeight {
@@ -56,6 +59,7 @@ struct MatmulKernel {
   bool (*supports)(const MatmulProblem& problem);
   void (*run)(const Context& ctx, const Tensor& x, const PackedWeight& w, const Tensor& y, const Epilogue& epilogue);
   Device device = Device::cpu;
+  bool exact = true;  // gives the written order's bits; else the same bits for every M, within rounding of it
 };
 
 // In order of preference; the last of each device ("reference", "generic_int" and "generic_float") run everything.

@@ -116,6 +116,7 @@ LinearPart load_part(const Context& ctx, const Checkpoint& checkpoint, const std
   part.bias = load_bias(checkpoint, names, problem.n);
   const bool gpu = ctx.device == Device::cuda;
   const WeightLayout* layout = choose_layout(problem, ctx.isa, ctx.device);
+  if (gpu && stored && !aligned) layout = nullptr;  // packed as they come, which layouts take on multiples of 64
   if (!stored) {
     part.weight = pack_converted(ctx, checkpoint, sources, problem, layout);
   } else if (gpu || (layout && aligned)) {

@@ -149,6 +149,7 @@ TEST(MatmulLayout, CanonicalPartsAreConcatenated) {
 TEST(MatmulLayout, PackedBytesAreThoseOfTheFormat) {
   for (const Case& c : cases()) {
     if (c.w.group == 20 || info(c.w.codec).bits < 4) continue;  // padded; run as 4 bits
+    if (c.layout->pack_on_gpu) continue;                        // scales are f32 there, whatever they were
     const int64_t n = 64, k = 768, panels = n / 16;
     EXPECT_LE(c.layout->bytes({c.w, c.x, n, k}), tensor_bytes(c.w, n, k) + panels * 63)
         << c.layout->name << " " << to_string(c.w);

@@ -1,0 +1,81 @@
+// Which tile a tensor-core matmul takes, by M and by how many panels of 64 rows there are a multiprocessor. Measured on
+// an H100 (132 multiprocessors) at the layers of Llama-3-8B (N, K: 6144, 4096; 4096, 4096; 28672, 4096; 4096, 14336)
+// with `bench_matmul best`: one of the fastest there, mostly within 5 %.
+#pragma once
+#include "kernels/cuda/matmul_mma.h"
+
+namespace quire::cuda {
+
+struct ChoiceSize {
+  bool many, one_wave;  // panels: two a multiprocessor and more; at most half a one
+  bool long_k;
+  int64_t large_tiles;  // of 128 rows and 128 tokens
+};
+inline ChoiceSize choice_size(const FragShape& s, int64_t m, int64_t multiprocessors) {
+  return {s.panels() >= 2 * multiprocessors, 2 * s.panels() <= multiprocessors, s.k > 8192,
+          (s.panels() + 1) / 2 * ((m + 127) / 128)};
+}
+
+// Sums of whole rows.
+inline MmaForce choose_rows(const FragShape& s, int64_t m, int64_t multiprocessors) {
+  const auto [many, one_wave, long_k, large_tiles] = choice_size(s, m, multiprocessors);
+  const bool nibbles = s.code == FragCode::nibble_signed, affine = s.code == FragCode::nibble_affine;
+  if (m <= 8) return {8, many ? 32 : 16, 0, 0};
+  if (m <= 16) {
+    if (s.bits() == 4 && one_wave) return {8, 32, 0, 0};
+    return {16, !many ? 16 : nibbles ? 64 : 32, 0, 0};
+  }
+  if (m <= 32) {
+    if (one_wave || affine) return {16, 32, 0, 0};
+    return nibbles ? MmaForce{16, 64, 0, 0} : MmaForce{32, 64, 0, 0};
+  }
+  // Weights are read from L2 again for every tile of tokens, which pays while large tiles leave multiprocessors idle.
+  if (!many && m <= (long_k ? 64 : 128)) {
+    if (affine) return {m <= 64 && !one_wave ? 16 : 32, 32, 0, 0};
+    return nibbles ? MmaForce{16, 64, 0, 0} : MmaForce{32, 64, 0, 0};
+  }
+  // wgmma: with 8-bit weights it was measured with one block a multiprocessor only, which is slower than this.
+  if (s.bits() == 4 && m > 64 && 2 * large_tiles >= 3 * multiprocessors) return {256, 0, 0, 0};
+  if (long_k && m > 512) return {128, 0, 0, 0};
+  const int64_t tiles = (s.panels() + 1) / 2 * ((m + 63) / 64);
+  return {64, 0, 0, long_k || 2 * tiles < 3 * multiprocessors ? 1 : 0};
+}
+
+// Sums folded by segment: the fold costs a block the more the more tokens it has, so tiles have few.
+inline MmaForce choose_segments(const FragShape& s, int64_t m, int64_t multiprocessors) {
+  const auto [many, one_wave, long_k, large_tiles] = choice_size(s, m, multiprocessors);
+  const bool several = s.segment < kFragCols;  // folds a tile of k
+  const bool e4m3 = s.code == FragCode::e4m3, nibbles = s.code == FragCode::nibble_signed;
+  const bool affine = s.code == FragCode::nibble_affine, halfs = s.code == FragCode::half_float;
+  if (m <= 8) {
+    if (several && !one_wave) return {16, 32, 0, 0};
+    return {8, s.code == FragCode::half_nibble && !many ? 16 : 32, 0, 0};
+  }
+  if (m <= (many ? 16 : 32) && !(several && (many || (m > 16 && !one_wave)))) {
+    if (halfs) return {16, 32, 0, 0};
+    if (e4m3 && one_wave) return {m <= 16 ? 8 : 32, 16, 0, 0};
+    if (e4m3) return {16, 16, 0, 0};
+    return {8, s.code == FragCode::half_nibble ? 16 : 32, 0, 0};
+  }
+  if (m <= 64 && !many && !several) {
+    if (nibbles || affine) return {8, 32, 0, 0};
+    if (e4m3 && one_wave) return {32, 16, 0, 0};
+  }
+  const bool large = (halfs && m > 64 && 10 * large_tiles >= 7 * multiprocessors) || (several && m > 512);
+  return {large ? 128 : 64, 0, 0, 0};
+}
+
+// What `force` leaves open, filled in.
+inline MmaForce mma_choose(const FragShape& s, int64_t m, int64_t multiprocessors, MmaForce force) {
+  if (force.tokens == 0) {
+    const MmaForce best = s.segment > 0 ? choose_segments(s, m, multiprocessors) : choose_rows(s, m, multiprocessors);
+    force.tokens = best.tokens;
+    if (force.rows == 0) force.rows = best.rows;
+    if (force.split < 0) force.split = best.split;
+  }
+  if (force.rows == 0) force.rows = 32;
+  if (force.split < 0) force.split = 0;
+  return force;
+}
+
+}  // namespace quire::cuda

@@ -1,0 +1,369 @@
+// frag8 and frag16 on the host, and the tensor-core matmul over them against the CPU's reference.
+#include "kernels/cuda/matmul_mma.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "kernels/cuda/frag_pack.h"
+#include "kernels/frag_pack.h"
+#include "kernels/matmul.h"
+#include "tests/op_test.h"
+
+namespace quire {
+namespace {
+
+struct Pair {
+  Format w, x;
+};
+std::vector<Pair> pairs() {
+  std::vector<Pair> list;
+  const Format int8{id<Int8>};
+  for (const Codec c : {id<Int8>, id<Int4>, id<Int4Z>, id<TwoLevel4>, id<UInt4O>}) list.push_back({{c}, int8});
+  for (const int32_t g : {32, 64, 128}) list.push_back({{id<TwoLevel4>, g}, int8});
+  for (const int32_t g : {32, 64, 128, 256}) {
+    for (const Codec c : {id<Int8>, id<Int4>, id<Int4Z>}) list.push_back({{c, g}, int8});
+    list.push_back({{id<Int8>}, {id<Int8>, g}});
+  }
+  list.push_back({{id<Int8>, 64}, {id<Int8>, 64}});
+  list.push_back({{id<Int4>, 128}, {id<Int8>, 64}});
+  list.push_back({{id<Int4Z>, 64}, {id<Int8>, 128}});
+  list.push_back({{id<TwoLevel4>, 64}, {id<Int8>, 128}});
+  for (const Codec c : {id<Q8_0>, id<Q4_0>}) {
+    for (const int32_t g : {0, 32, 64}) list.push_back({{c, 32}, {id<Int8>, g}});
+    list.push_back({{c, 32}, {id<F16>}});
+  }
+  for (const int32_t g : {0, 32, 64, 128, 512}) {
+    for (const Codec c : {id<Int8>, id<Int4>, id<Int4Z>}) list.push_back({{c, g}, {id<F16>}});
+    list.push_back({{id<E4M3>, g}, {id<E4M3>}});
+  }
+  list.push_back({{id<E4M3>, 128}, {id<E4M3>, 128}});
+  list.push_back({{id<F16>}, {id<F16>}});
+  list.push_back({{id<BF16>}, {id<BF16>}});
+  return list;
+}
+
+OwnedTensor random_tensor(Rng& rng, Format format, int64_t rows, int64_t cols) {
+  StorageOptions options;
+  options.sums = format.codec == id<Int8>;
+  OwnedTensor t = make_tensor(format, rows, cols, options);
+  const std::vector<float> values = normal(rng, rows * cols, 0.5f, 0.3f);
+  for (int64_t r = 0; r < rows; ++r) {
+    info(format.codec).encode(t.tensor, r, 1, values.data() + r * cols, cols, ScaleSource::found);
+  }
+  return t;
+}
+
+std::vector<std::byte> packed(const FragShape& s, const Tensor& w) {
+  std::vector<std::byte> bytes(size_t(s.bytes()), std::byte(0xff));
+  frag_pack(s, w, 0, bytes.data());
+  return bytes;
+}
+
+TEST(FragLayout, EveryPlaceIsPackedOnce) {
+  for (const FragCode code :
+       {FragCode::int8, FragCode::nibble_signed, FragCode::half_nibble, FragCode::half_byte, FragCode::half_float}) {
+    FragShape s;
+    s.code = code;
+    std::vector<int> seen(size_t(kFragRows * kFragCols), 0);
+    for (int i = 0; i < s.code_bytes() / 4; ++i) {
+      frag_word(s, i / 128 / s.vectors(), i / 128 % s.vectors(), i / 4 % 32, i % 4, [&](int at, int row, int col) {
+        ++seen[size_t(row * kFragCols + col)];
+        const FragPlace p = frag_place(s, row, col);
+        EXPECT_EQ(p.byte * 8 + p.shift, i * 32 + at) << int(code) << " " << row << " " << col;
+      });
+    }
+    EXPECT_EQ(std::count(seen.begin(), seen.end(), 1), kFragRows * kFragCols);
+  }
+}
+
+// The A operand of m16n8k32 (bytes) and m16n8k16 (halfs) as the PTX manual gives it: element e of register i of a lane.
+struct Element {
+  int row, col;
+};
+Element a_bytes(int lane, int i, int e) { return {lane / 4 + 8 * (i % 2), lane % 4 * 4 + e + 16 * (i / 2)}; }
+Element a_halfs(int lane, int i, int e) { return {lane / 4 + 8 * (i % 2), lane % 4 * 2 + e + 8 * (i / 2)}; }
+
+// What mma_fields.cuh makes of a lane's words, on the host: element e of register i of MMA step `step` of a tile's
+// block.
+int field_of(const FragShape& s, const std::byte* block, int lane, int step, int i, int e) {
+  const auto word = [&](int vector, int w) {
+    uint32_t u;
+    std::memcpy(&u, block + vector * 512 + lane * 16 + w * 4, 4);
+    return u;
+  };
+  switch (s.code) {
+    case FragCode::int8:
+      return int(word(step, i) >> (8 * e) & 255);
+    case FragCode::nibble_signed: {
+      const uint32_t u = word(step / 2, step % 2 * 2 + i / 2), a = (i % 2 ? u << 4 : u) & 0xf0f0f0f0u;
+      return int(a >> (8 * e + 4) & 15);
+    }
+    case FragCode::half_nibble: {
+      const uint32_t u = word(step / 4, step % 4) >> (i / 2 * 8);
+      return int((i % 2 ? (u & 0x00f000f0u) >> 4 : u & 0x000f000fu) >> (16 * e) & 15);
+    }
+    case FragCode::half_byte:
+      return int(word(step / 2, step % 2 * 2 + i / 2) >> (16 * (i % 2) + 8 * e) & 255);
+    case FragCode::half_float:
+      return int(word(step, i) >> (16 * e) & 0xffff);
+    default:
+      return -1;
+  }
+}
+
+TEST(FragLayout, LanesHoldTheOperandOfTheManual) {
+  Rng rng(1);
+  const Pair cases[] = {{{id<Int8>}, {id<Int8>}},
+                        {{id<Int4>}, {id<Int8>}},
+                        {{id<Int4>}, {id<F16>}},
+                        {{id<Int8>}, {id<F16>}},
+                        {{id<F16>}, {id<F16>}}};
+  for (const Pair& p : cases) {
+    const int64_t n = 130, k = 300;
+    const OwnedTensor w = random_tensor(rng, p.w, n, k);
+    const FragShape s = *frag_shape(p.w, p.x, n, k);
+    const std::vector<std::byte> bytes = packed(s, w);
+    const int width = s.half() ? 16 : 32, elements = s.half() ? 2 : 4;
+    for (int trial = 0; trial < 20000; ++trial) {
+      const int64_t panel = between(rng, 0, s.panels() - 1), kt = between(rng, 0, s.k_tiles() - 1);
+      const int block = int(rng() % 4), lane = int(rng() % 32), step = int(rng() % unsigned(128 / width)),
+                i = int(rng() % 4), e = int(rng() % unsigned(elements));
+      const Element at = s.half() ? a_halfs(lane, i, e) : a_bytes(lane, i, e);
+      const int64_t row = panel * 64 + block * 16 + at.row, col = kt * 128 + step * width + at.col;
+      const int field = field_of(s, bytes.data() + s.tile_at(panel, kt) + block * s.code_bytes() / 4, lane, step, i, e);
+      int expected = 0;
+      if (row < n && col < k) {
+        if (p.w.codec == id<F16>) {
+          expected = w.tensor.data.row<const uint16_t>(row)[col];
+        } else {
+          int16_t code;
+          info(p.w.codec).codes(w, row, col, 1, &code);
+          expected = s.code == FragCode::half_nibble ? code + 8 : code & (s.bits() == 4 ? 15 : 255);
+        }
+      }
+      ASSERT_EQ(field, expected) << describe(w) << " row " << row << " column " << col;
+    }
+  }
+}
+
+TEST(FragLayout, UnpacksToWhatTheCodecDecodes) {
+  Rng rng(2);
+  for (const Pair& p : pairs()) {
+    const int64_t n = between(rng, 1, 150), k = (between(rng, 1, 300) + 31) / 32 * 32;
+    const OwnedTensor w = random_tensor(rng, p.w, n, k);
+    const std::optional<FragShape> s = frag_shape(p.w, p.x, n, k);
+    ASSERT_TRUE(s) << to_string(p.w) << " " << to_string(p.x);
+    const std::vector<std::byte> bytes = packed(*s, w);
+    const std::vector<float> expected = decoded(w);
+    std::vector<float> got(expected.size());
+    for (int64_t i = 0; i < n * k; ++i) {
+      got[size_t(i)] = frag_value(*s, bytes.data(), i / k, i % k, p.w.codec == id<BF16>);
+    }
+    EXPECT_EQ(first_difference(got, expected), "") << describe(w);
+  }
+}
+
+#if QUIRE_WITH_CUDA
+
+// Memory on the device with a copy of something.
+struct OnDevice {
+  std::byte* data = nullptr;
+  size_t size = 0;
+  OnDevice(const void* from, size_t bytes) : data(cuda::allocate(std::max<size_t>(bytes, 16))), size(bytes) {
+    cuda::copy_async(data, from, bytes, nullptr);
+    cuda::synchronize(nullptr);
+  }
+  template <class T>
+  explicit OnDevice(const std::vector<T>& v) : OnDevice(v.data(), v.size() * sizeof(T)) {}
+  ~OnDevice() { cuda::release(data); }
+  OnDevice(const OnDevice&) = delete;
+  template <class T>
+  std::vector<T> back() const {
+    std::vector<T> v(size / sizeof(T));
+    cuda::copy_async(v.data(), data, size, nullptr);
+    cuda::synchronize(nullptr);
+    return v;
+  }
+};
+
+std::optional<cuda::FragSource> source_of(Codec c) {
+  using cuda::FragSource;
+  const std::pair<Codec, FragSource> known[] = {
+      {id<Int8>, FragSource::int8},           {id<Int4>, FragSource::int4}, {id<Int4Z>, FragSource::int4z},
+      {id<UInt4O>, FragSource::uint4o},       {id<Q8_0>, FragSource::q8_0}, {id<Q4_0>, FragSource::q4_0},
+      {id<E4M3>, FragSource::e4m3},           {id<F16>, FragSource::half},  {id<BF16>, FragSource::half},
+      {id<TwoLevel4>, FragSource::two_level4}};
+  for (const auto& [codec, source] : known) {
+    if (codec == c) return source;
+  }
+  return std::nullopt;
+}
+
+// The canonical rows on the device, packed there.
+std::vector<std::byte> packed_there(const FragShape& s, const OwnedTensor& w) {
+  const OnDevice memory(w.buffer.data(), w.buffer.size());
+  Tensor there = w.tensor;
+  for (Plane* p : {&there.data, &there.high, &there.scale, &there.aux}) {
+    if (p->ptr) p->ptr = memory.data + (p->ptr - w.buffer.data());
+  }
+  const OnDevice out(std::vector<std::byte>(size_t(s.bytes()), std::byte(0xff)));
+  cuda::frag_pack(s, *source_of(w.tensor.codec), there, 0, out.data, nullptr);
+  return out.back<std::byte>();
+}
+
+class MmaMatmulTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (cuda::device_count() == 0) GTEST_SKIP() << "NO GPU: " << cuda::why_no_device();
+    counters = std::make_unique<OnDevice>(std::vector<int32_t>(cuda::kMmaCounters));
+    partials = std::make_unique<OnDevice>(std::vector<std::byte>(size_t(cuda::mma_workspace_bytes()), std::byte(0x5a)));
+  }
+  std::unique_ptr<OnDevice> counters, partials;
+  Machines machines;
+
+  std::vector<float> reference(const Tensor& x, const Tensor& w, const Epilogue& e) {
+    const Context ctx = machines.context(default_isa(), 3);
+    std::vector<float> y(size_t(x.rows * w.rows));
+    matmul(ctx, x, pack_weight(ctx, {w}, format_of(x), nullptr), f32_view(y, x.rows, w.rows), e, "reference");
+    ctx.scratch->reset();
+    return y;
+  }
+};
+
+// x as the kernels take it: rows on 16 bytes, what pads them is not zero.
+struct DeviceX {
+  int64_t pitch;
+  std::vector<std::byte> rows;
+  DeviceX(const Tensor& x) {
+    const int64_t bytes = info(x.codec).row_bytes(x.cols, x.groups()).data;
+    pitch = (bytes + 15) / 16 * 16 + 16;
+    rows.assign(size_t(pitch * x.rows), std::byte(0x71));
+    for (int64_t r = 0; r < x.rows; ++r) std::memcpy(rows.data() + r * pitch, x.data.row<std::byte>(r), size_t(bytes));
+  }
+};
+
+constexpr int64_t kMargin = 5;
+
+struct Operands {
+  const FragShape& shape;
+  const Tensor& x;
+  const OnDevice &w, &rows;
+  int64_t pitch;
+  const std::vector<float>&bias, &residual;  // residual: (M, N + margin)
+  bool with_bias, with_residual;
+};
+
+std::vector<float> run(const Operands& o, int64_t m, const cuda::MmaWorkspace& workspace, cuda::MmaForce force) {
+  const Tensor& x = o.x;
+  const int64_t ld = o.shape.n + kMargin;
+  std::vector<float> sx(size_t(m * x.groups()));
+  std::vector<int32_t> sums(size_t(m * x.groups()));
+  for (int64_t i = 0; i < m && x.scale.ptr; ++i) {
+    std::memcpy(&sx[size_t(i * x.groups())], x.scale.row<float>(i), size_t(x.groups()) * 4);
+    if (x.aux.ptr) std::memcpy(&sums[size_t(i * x.groups())], x.aux.row<int32_t>(i), size_t(x.groups()) * 4);
+  }
+  const OnDevice sx_there(sx), sums_there(sums), bias(o.bias), residual(o.residual);
+  const OnDevice y(std::vector<float>(size_t(m * ld), std::nanf("")));
+  cuda::MmaMatmul op;
+  op.shape = o.shape;
+  op.w = o.w.data;
+  op.x_type = x.codec == id<Int8>   ? cuda::MmaX::int8
+              : x.codec == id<F16>  ? cuda::MmaX::f16
+              : x.codec == id<BF16> ? cuda::MmaX::bf16
+                                    : cuda::MmaX::e4m3;
+  op.x = o.rows.data;
+  op.x_pitch = o.pitch;
+  op.sx = x.scale.ptr ? reinterpret_cast<const float*>(sx_there.data) : nullptr;
+  op.sx_pitch = x.groups();
+  op.x_group = x.group;
+  op.sums = reinterpret_cast<const int32_t*>(sums_there.data);
+  op.sums_pitch = x.groups();
+  op.y = reinterpret_cast<float*>(y.data);
+  op.ldy = ld;
+  op.bias = o.with_bias ? reinterpret_cast<const float*>(bias.data) : nullptr;
+  op.residual = o.with_residual ? reinterpret_cast<const float*>(residual.data) : nullptr;
+  op.m = m;
+  cuda::mma_matmul(op, workspace, nullptr, force);
+  const std::vector<float> all = y.back<float>();
+  std::vector<float> out;
+  for (int64_t i = 0; i < m; ++i) {
+    out.insert(out.end(), all.begin() + i * ld, all.begin() + i * ld + o.shape.n);
+    for (int64_t c = o.shape.n; c < ld; ++c) EXPECT_TRUE(std::isnan(all[size_t(i * ld + c)])) << "margin of row " << i;
+  }
+  return out;
+}
+
+TEST_F(MmaMatmulTest, PacksAsTheHostDoes) {
+  Rng rng(3);
+  for (const Pair& p : pairs()) {
+    const int64_t n = between(rng, 1, 200), k = (between(rng, 1, 400) + 31) / 32 * 32;
+    const OwnedTensor w = random_tensor(rng, p.w, n, k);
+    const FragShape s = *frag_shape(p.w, p.x, n, k);
+    EXPECT_TRUE(packed(s, w) == packed_there(s, w)) << describe(w);
+  }
+}
+
+// Every tile shape and split, odd sizes: integers equal the reference bit for bit. With float activations the tensor
+// core adds 17 terms a step, each cut off at 2^-23 of the largest: 17/16 k 2^-23 in all, the reference rounds k sums,
+// and the folds; the same bits for every tile shape and number of rows.
+TEST_F(MmaMatmulTest, EqualsTheReference) {
+  Rng rng(4);
+  const cuda::MmaWorkspace workspace{reinterpret_cast<int32_t*>(counters->data), partials->data};
+  for (const Pair& p : pairs()) {
+    for (int trial = 0; trial < 2; ++trial) {
+      const int64_t most = trial ? 37 : 300, n = between(rng, 1, trial ? 700 : 200);
+      const int64_t k = info(p.w.codec).align > 1 || p.w.group > 0 ? between(rng, 1, 40) * 32 : between(rng, 1, 1100);
+      const OwnedTensor x = random_tensor(rng, p.x, most, k), w = random_tensor(rng, p.w, n, k);
+      const std::vector<float> bias = normal(rng, n), residual = normal(rng, most * (n + kMargin));
+      const FragShape s = *frag_shape(p.w, p.x, n, k);
+      const OnDevice there(packed(s, w));
+      const DeviceX rows(x);
+      const OnDevice rows_there(rows.rows);
+      const bool with_bias = rng() % 2, with_residual = rng() % 2;
+      const Operands o{s, x, there, rows_there, rows.pitch, bias, residual, with_bias, with_residual};
+      std::vector<float> packed_residual;
+      for (int64_t m = 0; m < most; ++m) {
+        packed_residual.insert(packed_residual.end(), residual.begin() + m * (n + kMargin),
+                               residual.begin() + m * (n + kMargin) + n);
+      }
+      const Epilogue e{with_bias ? bias.data() : nullptr, with_residual ? packed_residual.data() : nullptr};
+      std::vector<float> expected = reference(x, w, e);
+      const std::string what = fmt::format("x {} w {}", describe(x), describe(w));
+      if (p.x.codec != id<Int8>) {
+        const std::vector<float> y = run(o, most, workspace, {});
+        const std::vector<float> xv = decoded(x), wv = decoded(w);
+        int64_t wrong = 0;
+        for (int64_t i = 0; i < most * n; ++i) {
+          double magnitude = 0, extra = 0;
+          for (int64_t c = 0; c < k; ++c)
+            magnitude += std::fabs(double(xv[size_t(i / n * k + c)]) * wv[size_t(i % n * k + c)]);
+          if (e.bias) extra += std::fabs(bias[size_t(i % n)]);
+          if (e.residual) extra += std::fabs(packed_residual[size_t(i)]);
+          const double bound = ((3.125 * double(k) + 16) * magnitude + 4 * extra) * 0x1.0p-24 + 1e-30;
+          wrong += !(std::fabs(double(y[size_t(i)]) - expected[size_t(i)]) <= bound);
+        }
+        EXPECT_EQ(wrong, 0) << what;
+        expected = y;
+      }
+      for (const int tokens : {0, 8, 16, 32, 64, 128, 256}) {
+        for (const int split : {-1, 0, 1}) {
+          for (const int64_t m : {int64_t(1), between(rng, 2, 17), most}) {
+            const int blocks = int(rng() % 3 ? rng() % 200 : 0), tile_rows = split < 0 ? 0 : int(16u << rng() % 3);
+            const std::vector<float> y = run(o, m, workspace, {tokens, tile_rows, blocks, split});
+            EXPECT_EQ(first_difference(y.data(), expected.data(), m * n), "")
+                << what << " M " << m << " tokens " << tokens << " rows " << tile_rows << " blocks " << blocks
+                << " split " << split;
+          }
+        }
+      }
+      const std::vector<int32_t> left = counters->back<int32_t>();
+      EXPECT_EQ(std::count(left.begin(), left.end(), 0), int64_t(left.size())) << what;
+    }
+  }
+}
+
+#endif
+
+}  // namespace
+}  // namespace quire
