@@ -2,6 +2,7 @@
 #include <cuda_runtime.h>
 
 #include "base/error.h"
+#include "kernels/cuda/matmul_choice.h"
 #include "kernels/cuda/matmul_mma_launch.cuh"
 #include "kernels/cuda/matmul_wide.h"
 
@@ -39,12 +40,8 @@ const MmaDevice& mma_device() {
 int64_t mma_workspace_bytes() { return mma_device().multiprocessors * kMmaPartials * 4; }
 
 int64_t mma_workspace_bytes(const MmaMatmul& op) {
-  if (op.shape.segment > 0 || op.m < 1) return 0;
-  MmaArgs a{};
-  a.m = int(op.m);
-  a.k = int(op.shape.k);
-  a.panels = int(op.shape.panels());
-  return mma_splits(a) ? mma_workspace_bytes() : 0;
+  if (op.shape.segment > 0) return 0;
+  return mma_choose(op.shape, op.m, mma_device().multiprocessors, {}).split == 1 ? mma_workspace_bytes() : 0;
 }
 
 bool mma_supports(const FragShape& s, MmaX x, int32_t x_group) {
@@ -128,6 +125,7 @@ void mma_matmul(const MmaMatmul& op, const MmaWorkspace& workspace, StreamHandle
   check(op.m < (1 << 24), "matmul: too many rows of x");
   if (op.m < 1) return;
   const MmaArgs a = arguments(op, workspace);
+  force = mma_choose(s, op.m, mma_device().multiprocessors, force);
   if (force.tokens > 128 && wide_supports(s.code, s.segment)) return wide_matmul(s.code, a, stream);
   switch (s.code) {
     case FragCode::int8:

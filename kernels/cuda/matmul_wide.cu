@@ -10,21 +10,25 @@ namespace quire::cuda {
 
 namespace {
 
-constexpr int kThreads = 256, kPanelsOfBlock = 2, kStages = 4;
+// 128 tokens and as many stages as let a multiprocessor hold two blocks: one's multiplication hides the other's waits.
+// (256 tokens in one block took about twice as long a token on an H100.)
+constexpr int kThreads = 256, kPanelsOfBlock = 2, kTokens = 128;
+template <class F>
+constexpr int kStages = F::kBits == 4 ? 4 : 3;
 
-int stage_bytes(const MmaArgs& a, int tokens) {  // what wgmma reads begins on 1024 bytes
-  return (tokens * int(kFragCols) + kPanelsOfBlock * a.tile_bytes + 1023) / 1024 * 1024;
+int stage_bytes(const MmaArgs& a) {  // what wgmma reads begins on 1024 bytes
+  return (kTokens * int(kFragCols) + kPanelsOfBlock * a.tile_bytes + 1023) / 1024 * 1024;
 }
 
-__device__ void wide_load(const MmaArgs& a, const MmaWalk& at, int tokens, uint32_t to) {
-  const int token0 = at.token_tile * tokens, thread = int(threadIdx.x);
-  for (int i = thread; i < tokens * 8; i += kThreads) {
+__device__ void wide_load(const MmaArgs& a, const MmaWalk& at, uint32_t to) {
+  const int token0 = at.token_tile * kTokens, thread = int(threadIdx.x);
+  for (int i = thread; i < kTokens * 8; i += kThreads) {
     const int row = i / 8, chunk = i % 8, byte = at.step * int(kFragCols) + chunk * 16;
     const bool inside = token0 + row < a.m && byte < a.x_bytes;
     copy16_zero(to + uint32_t(row * int(kFragCols) + ((chunk ^ (row & 7)) << 4)),
                 inside ? a.x + (token0 + row) * a.x_pitch + byte : a.x, inside ? min(16, a.x_bytes - byte) : 0);
   }
-  to += uint32_t(tokens * int(kFragCols));
+  to += uint32_t(kTokens * int(kFragCols));
 #pragma unroll
   for (int p = 0; p < kPanelsOfBlock; ++p) {
     const int panel = min(at.row_tile * kPanelsOfBlock + p, a.panels - 1);
@@ -34,18 +38,18 @@ __device__ void wide_load(const MmaArgs& a, const MmaWalk& at, int tokens, uint3
   }
 }
 
-template <class F, int kTokens>
-__global__ void __launch_bounds__(kThreads) wide_matmul_kernel(const __grid_constant__ MmaArgs a, int stage_size) {
+template <class F>
+__global__ void __launch_bounds__(kThreads, 2) wide_matmul_kernel(const __grid_constant__ MmaArgs a, int stage_size) {
   extern __shared__ __align__(1024) unsigned char shared[];
   constexpr int kBlockBytes = 16 * int(kFragCols) * F::kBits / 8;
   const uint32_t ring = (shared_address(shared) + 1023u) & ~1023u;
   const int lane = int(threadIdx.x) % 32, warp = int(threadIdx.x) / 32 % 4, half = int(threadIdx.x) / 128;
-  const auto stage = [&](int i) { return ring + uint32_t(i % kStages * stage_size); };
+  const auto stage = [&](int i) { return ring + uint32_t(i % kStages<F> * stage_size); };
   MmaWalk here(a), ahead = here;
 #pragma unroll
-  for (int s = 0; s < kStages - 1; ++s) {
+  for (int s = 0; s < kStages<F> - 1; ++s) {
     if (s < here.count) {
-      wide_load(a, ahead, kTokens, stage(s));
+      wide_load(a, ahead, stage(s));
       ahead.next(a);
     }
     copy_commit();
@@ -55,11 +59,11 @@ __global__ void __launch_bounds__(kThreads) wide_matmul_kernel(const __grid_cons
   for (int i = 0; i < kTokens / 2; ++i) acc[i] = 0;
 #pragma unroll 1
   for (int unit = 0; unit < here.count; ++unit) {
-    copy_wait<kStages - 2>();
+    copy_wait<kStages<F> - 2>();
     fence_shared_for_wgmma();
     __syncthreads();  // the unit has arrived, and nobody multiplies the one before it
-    if (unit + kStages - 1 < here.count) {
-      wide_load(a, ahead, kTokens, stage(unit + kStages - 1));
+    if (unit + kStages<F> - 1 < here.count) {
+      wide_load(a, ahead, stage(unit + kStages<F> - 1));
       ahead.next(a);
     }
     copy_commit();
@@ -98,10 +102,10 @@ __global__ void __launch_bounds__(kThreads) wide_matmul_kernel(const __grid_cons
   }
 }
 
-template <class F, int kTokens>
+template <class F>
 void launch(MmaArgs args, cudaStream_t stream) {
-  const auto kernel = wide_matmul_kernel<F, kTokens>;
-  const int stage_size = stage_bytes(args, kTokens), shared = kStages * stage_size + 1024;
+  const auto kernel = wide_matmul_kernel<F>;
+  const int stage_size = stage_bytes(args), shared = kStages<F> * stage_size + 1024;
   const int slots = mma_slots(kernel, kThreads, shared);
   args.token_tiles = ceil_div(args.m, kTokens);
   args.tiles = ceil_div(args.panels, kPanelsOfBlock) * args.token_tiles;
@@ -109,13 +113,6 @@ void launch(MmaArgs args, cudaStream_t stream) {
   args.split = false;
   kernel<<<std::min(slots, args.tiles), kThreads, size_t(shared), stream>>>(args, stage_size);
   check_launch("matmul: wgmma kernel");
-}
-
-template <class F>
-void launch_by_tokens(const MmaArgs& a, cudaStream_t stream) {
-  const int large = ceil_div(a.panels, kPanelsOfBlock) * ceil_div(a.m, 256);
-  if (a.m <= 128 || large < mma_device().multiprocessors) return launch<F, 128>(a, stream);
-  return launch<F, 256>(a, stream);
 }
 
 }  // namespace
@@ -126,9 +123,9 @@ bool wide_supports(FragCode code, int segment) {
 }
 
 void wide_matmul(FragCode code, const MmaArgs& a, cudaStream_t stream) {
-  if (code == FragCode::int8) return launch_by_tokens<FieldInt8>(a, stream);
-  if (code == FragCode::nibble_signed) return launch_by_tokens<FieldNibbleSigned>(a, stream);
-  launch_by_tokens<FieldNibbleAffine>(a, stream);
+  if (code == FragCode::int8) return launch<FieldInt8>(a, stream);
+  if (code == FragCode::nibble_signed) return launch<FieldNibbleSigned>(a, stream);
+  launch<FieldNibbleAffine>(a, stream);
 }
 
 }  // namespace quire::cuda
