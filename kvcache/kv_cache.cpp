@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/attention.h"
+
 namespace quire {
 
 namespace {
@@ -24,7 +26,8 @@ void encode_rows(const Tensor& part, int64_t row, int64_t n, const float* src, i
 
 // A full f16 page becomes codes: every span of it in one go.
 void seal(const Tensor& open, const Tensor& sealed) {
-  std::vector<float> values(size_t(kPageTokens * open.cols));
+  thread_local std::vector<float> values;  // never smaller again: a page of the largest head
+  values.resize(std::max(values.size(), size_t(kPageTokens * open.cols)));
   for (int64_t i = 0; i < kPageTokens; ++i)
     info(open.codec).decode(open, i, 0, open.cols, values.data() + i * open.cols);
   const int64_t span = sealed.scale.rows;
@@ -43,6 +46,14 @@ int64_t KvCache::stage_bytes(const KvCacheConfig& c) {
   return c.layers * c.slots * c.kv_heads * kv_layout({}, {}, c.head_dim).bytes;
 }
 
+int64_t KvCache::step_bytes(const KvCacheConfig& c, int64_t tokens) {
+  if (!kv_layout(c.scheme.k, c.scheme.v, c.head_dim).sealed()) return 0;
+  // n tokens of one sequence touch at most (n + 126) / 64 pages: those that fill whole ones, and one at each end.
+  const int64_t sequences = std::min(c.slots, tokens);
+  const int64_t pages = (tokens + sequences * (2 * kPageTokens - 2)) / kPageTokens;
+  return pages * c.kv_heads * kv_layout({}, {}, c.head_dim).bytes;
+}
+
 KvCache::KvCache(const KvCacheConfig& config)
     : config_(config),
       layout_(kv_layout(config.scheme.k, config.scheme.v, config.head_dim)),
@@ -52,7 +63,10 @@ KvCache::KvCache(const KvCacheConfig& config)
       pages_(config.pages),
       slots_(size_t(config.slots)),
       page_table_(size_t(config.slots * pages_for(config.max_tokens)), 0),
-      max_pages_(pages_for(config.max_tokens)) {}
+      max_pages_(pages_for(config.max_tokens)) {
+  check(config.head_dim <= kMaxHeadDim, "kv cache: heads of {} channels; at most {} are supported", config.head_dim,
+        kMaxHeadDim);
+}
 
 int32_t KvCache::open(std::span<const int32_t> tokens) {
   const auto it = std::find_if(slots_.begin(), slots_.end(), [](const Slot& s) { return !s.used; });
@@ -164,7 +178,10 @@ void KvCache::begin_step(const Batch& batch) {
     pages += pages_for(s.position + s.count) - s.position / kPageTokens;
   }
   const size_t bytes = size_t(pages * config_.kv_heads * open_layout_.bytes);
-  if (layout_.sealed() && bytes > open_.size()) open_ = Buffer(bytes, config_.device);
+  if (layout_.sealed() && bytes > open_.size()) {
+    open_ = Buffer();  // never both at once
+    open_ = Buffer(bytes, config_.device);
+  }
   if (config_.device == Device::cuda) upload_step(batch);
 }
 
@@ -190,21 +207,29 @@ void KvCache::append(const Context& ctx, int64_t layer, const Batch& batch, cons
 
 void KvCache::append_rows(const Context& ctx, int64_t layer, const Batch& batch, const Tensor& k, const Tensor& v) {
   const KvView kv = view(layer);
-  const int64_t channels = config_.head_dim;
-  for (const BatchSequence& s : batch.sequences) {
-    ctx.parallel_for(s.count, 8, [&](int64_t begin, int64_t end) {
-      std::vector<float> row(static_cast<size_t>(channels));
-      for (int64_t t = begin; t < end; ++t) {
-        const int64_t position = s.position + t;
-        for (int64_t h = 0; h < config_.kv_heads; ++h) {
-          std::byte* block = kv.block(s.slot, position / kPageTokens, h);
-          finite_row(k.data.row<const float>(s.first + t) + h * channels, channels, row.data());
-          encode_rows(kv_keys(block, layout_, &kv.k_scale), position % kPageTokens, 1, row.data(), channels);
-          finite_row(v.data.row<const float>(s.first + t) + h * channels, channels, row.data());
-          encode_rows(kv_values(block, layout_, &kv.v_scale), position % kPageTokens, 1, row.data(), channels);
-        }
+  const int64_t channels = config_.head_dim, count = int64_t(batch.sequences.size());
+  const auto append = [&](const BatchSequence& s, int64_t begin, int64_t end) {
+    float row[kMaxHeadDim];
+    for (int64_t t = begin; t < end; ++t) {
+      const int64_t position = s.position + t;
+      for (int64_t h = 0; h < config_.kv_heads; ++h) {
+        std::byte* block = kv.block(s.slot, position / kPageTokens, h);
+        finite_row(k.data.row<const float>(s.first + t) + h * channels, channels, row);
+        encode_rows(kv_keys(block, layout_, &kv.k_scale), position % kPageTokens, 1, row, channels);
+        finite_row(v.data.row<const float>(s.first + t) + h * channels, channels, row);
+        encode_rows(kv_values(block, layout_, &kv.v_scale), position % kPageTokens, 1, row, channels);
       }
-    });
+    }
+  };
+  // Sequences that decode come first: one row each, shared out together.
+  int64_t single = 0;
+  while (single < count && batch.sequences[size_t(single)].count == 1) ++single;
+  ctx.parallel_for(single, 8, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) append(batch.sequences[size_t(i)], 0, 1);
+  });
+  for (int64_t i = single; i < count; ++i) {
+    const BatchSequence& s = batch.sequences[size_t(i)];
+    ctx.parallel_for(s.count, 8, [&](int64_t begin, int64_t end) { append(s, begin, end); });
   }
 }
 
@@ -212,7 +237,7 @@ void KvCache::append_open(const Context& ctx, int64_t layer, const Batch& batch,
   const KvView kv = view(layer);
   const int64_t channels = config_.head_dim, heads = config_.kv_heads;
   ctx.parallel_for(int64_t(batch.sequences.size()) * heads, 1, [&](int64_t begin, int64_t end) {
-    std::vector<float> row(static_cast<size_t>(channels));
+    float row[kMaxHeadDim];
     for (int64_t job = begin; job < end; ++job) {
       const int64_t i = job / heads, h = job % heads;
       const BatchSequence& s = batch.sequences[size_t(i)];
@@ -225,10 +250,10 @@ void KvCache::append_open(const Context& ctx, int64_t layer, const Batch& batch,
                      values = kv_values(open, open_layout_, &kv.v_scale);
         for (int64_t p = start; p < stop; ++p) {
           const int64_t t = s.first + p - s.position;
-          finite_row(k.data.row<const float>(t) + h * channels, channels, row.data());
-          encode_rows(keys, p % kPageTokens, 1, row.data(), channels);
-          finite_row(v.data.row<const float>(t) + h * channels, channels, row.data());
-          encode_rows(values, p % kPageTokens, 1, row.data(), channels);
+          finite_row(k.data.row<const float>(t) + h * channels, channels, row);
+          encode_rows(keys, p % kPageTokens, 1, row, channels);
+          finite_row(v.data.row<const float>(t) + h * channels, channels, row);
+          encode_rows(values, p % kPageTokens, 1, row, channels);
         }
         if (stop % kPageTokens == 0) {
           std::byte* block = kv.block(s.slot, page, h);

@@ -28,6 +28,8 @@ class KvCache {
 
   static int64_t page_bytes(const KvCacheConfig& config);   // of one page, all layers
   static int64_t stage_bytes(const KvCacheConfig& config);  // open pages of the sealed kinds
+  // At most, in steps of up to `tokens`: f16 pages of the sealed kinds while a layer runs.
+  static int64_t step_bytes(const KvCacheConfig& config, int64_t tokens);
 
   // A new sequence. `tokens`: its prompt; whole pages already cached are shared, so its length may start above zero,
   // but always below tokens.size(). -1 if every slot is taken.
@@ -52,6 +54,7 @@ class KvCache {
 
   const KvCacheConfig& config() const { return config_; }
   const Pages& pages() const { return pages_; }
+  int64_t open_bytes() const { return int64_t(open_.size()); }  // held for steps now, at most step_bytes
   const KvLayout& layout() const { return layout_; }
 
  private:

@@ -370,6 +370,38 @@ TEST_P(Attention, ExtremeScores) {
 INSTANTIATE_TEST_SUITE_P(Caches, Attention, testing::ValuesIn(kCacheWords),
                          [](const auto& i) { return std::string(i.param); });
 
+// The memory plan counts on it: no step takes more, and the largest takes nearly all.
+TEST(AttentionScratch, IsWhatIsStated) {
+  Rng rng(14);
+  Machines machines;
+  for (const char* word : {"kv8", "kv2"}) {
+    for (const int threads : {1, 3}) {
+      const KvShape s{6, 2, 256};
+      const int64_t chunk = 512, context = 1200;
+      KvCache cache(kv_config(s, word, 60, 3, context));
+      const int64_t stated = attention_scratch(cache.layout(), s.heads, s.kv_heads, chunk + 2, context, threads);
+      ASSERT_GT(stated, 1 << 20);  // else the scratch's least block hides it
+      size_t most = 0;
+      const KvSequence sequence = random_sequence(rng, s, context);
+      const int32_t a = cache.open(), b = cache.open(), c = cache.open();
+      while (cache.length(a) < context) {
+        Scratch scratch;
+        Context ctx = machines.context(default_isa(), threads);
+        ctx.scratch = &scratch;
+        const int64_t left = context - cache.length(a);
+        if (left > 1) {
+          kv_step(ctx, s, cache, {{b, &sequence, 1}, {c, &sequence, 1}, {a, &sequence, std::min(chunk, left - 1)}});
+        } else {
+          kv_step(ctx, s, cache, {{a, &sequence, 1}});  // span by span
+        }
+        most = std::max(most, scratch.capacity());
+      }
+      EXPECT_LE(most, size_t(stated)) << word << ", " << threads << " threads";
+      EXPECT_GT(most, size_t(stated / 2)) << word << ", " << threads << " threads";
+    }
+  }
+}
+
 // Sealed kinds keep what a sequence reads from its own page in f16: below one page they are the f16 cache (K10).
 TEST(AttentionSealed, ShorterThanAPageEqualsHalfFloats) {
   Rng rng(12);

@@ -132,6 +132,43 @@ TEST_P(CacheUse, EverySequenceIsAsIfAlone) {
   EXPECT_EQ(cache.pages().available(), 9);
 }
 
+// The memory plan counts on it.
+TEST(CacheStep, OpenPagesTakeAtMostWhatIsStated) {
+  Rng rng(15);
+  Machines machines;
+  const KvShape shape{2, 1, 32, 1};
+  const int64_t page = kv_layout({}, {}, shape.channels).bytes * shape.kv_heads;
+  const KvSequence sequence = random_sequence(rng, shape, 400);
+  {
+    KvCache cache(kv_config(shape, "kv4", 8, 1, 400));  // the end of a page, a whole one, the beginning of the next
+    const int32_t slot = cache.open();
+    kv_step(machines.context(), shape, cache, {{slot, &sequence, 63}});
+    EXPECT_EQ(cache.open_bytes(), page);
+    kv_step(machines.context(), shape, cache, {{slot, &sequence, 66}});
+    EXPECT_EQ(cache.open_bytes(), 3 * page);
+    EXPECT_EQ(KvCache::step_bytes(cache.config(), 66), 3 * page);
+  }
+  for (int round = 0; round < 20; ++round) {
+    KvCache cache(kv_config(shape, "kv4", 30, 4, 400));
+    int64_t most = 0;
+    const int32_t slots[] = {cache.open(), cache.open(), cache.open(), cache.open()};
+    for (int step = 0; step < 4; ++step) {
+      std::vector<KvPiece> pieces;
+      int64_t tokens = 0;
+      for (const int32_t slot : slots) {
+        if (rng() % 4 == 0) continue;
+        pieces.push_back({slot, &sequence, rng() % 2 == 0 ? 1 : between(rng, 2, 90)});
+        tokens += pieces.back().count;
+      }
+      if (pieces.empty()) continue;
+      kv_step(machines.context(), shape, cache, pieces);
+      most = std::max(most, tokens);
+      EXPECT_LE(cache.open_bytes(), KvCache::step_bytes(cache.config(), most));
+    }
+  }
+  EXPECT_EQ(KvCache::step_bytes(kv_config(shape, "kv8", 8, 1, 400), 66), 0);
+}
+
 INSTANTIATE_TEST_SUITE_P(Words, CacheUse, testing::ValuesIn(kCacheWords),
                          [](const auto& i) { return std::string(i.param); });
 
