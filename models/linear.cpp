@@ -57,8 +57,8 @@ struct Slice {
   Tensor tensor;
 };
 
-// Matrices one after the other as one in `problem.w`, a slice at a time: neither a converted matrix nor its source need
-// be in memory whole beside the packed one.
+// Matrices one after the other as one in `problem.w` (rows that are in it already are copied bit for bit), a slice at a
+// time: neither a converted matrix nor its source need be in memory whole beside the packed one.
 PackedWeight pack_converted(const Context& ctx, const Checkpoint& checkpoint, const std::vector<Tensor>& sources,
                             const MatmulProblem& problem, const WeightLayout* layout) {
   PackedWeight w = empty_weight(problem, layout, ctx.device);
@@ -115,13 +115,10 @@ LinearPart load_part(const Context& ctx, const Checkpoint& checkpoint, const std
   }
   part.bias = load_bias(checkpoint, names, problem.n);
   const bool gpu = ctx.device == Device::cuda;
-  const WeightLayout* layout = choose_layout(problem, ctx.isa, ctx.device);
-  if (gpu && stored && !aligned) layout = nullptr;  // packed as they come, which layouts take on multiples of 64
-  if (!stored) {
+  const WeightLayout* const layout = choose_layout(problem, ctx.isa, ctx.device);
+  if (!stored || (gpu && layout && !aligned)) {  // layouts take multiples of 64 rows: others are copied together first
     part.weight = pack_converted(ctx, checkpoint, sources, problem, layout);
   } else if (gpu || (layout && aligned)) {
-    check(!layout || aligned, "{}: their rows do not start on multiples of 64, which layout {} needs", part.names,
-          layout ? layout->name : "");
     part.weight = pack_as_stored(ctx, checkpoint, sources, problem, layout);
   } else {
     part.weight = pack_weight(ctx, sources, activation, layout);
