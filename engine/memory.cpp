@@ -21,15 +21,18 @@ int64_t available_memory(Device device) {
 }
 
 // Besides weights and cache: activations of one block (twice for conversions), logits, and the rope table.
-int64_t scratch_bytes(const EngineOptions& options, const ModelConfig& c, const Scheme& scheme, Device device,
-                      int64_t positions) {
+int64_t scratch_bytes(const EngineOptions& options, const ModelConfig& c, const KvCacheConfig& cache) {
   const int64_t qkv = (c.heads + 2 * c.kv_heads) * c.head_dim;
   const int64_t row = 4 * c.hidden + qkv + 2 * c.heads * c.head_dim + 4 * c.ffn;
   const int64_t tokens = options.chunk + options.max_batch, logits = kMaxLogitsRows + options.max_batch;
-  const int64_t bytes = (tokens * row + logits * c.vocab + positions * c.rope_dim) * 4;
-  if (device == Device::cpu) return bytes;
+  const int64_t bytes =
+      (tokens * row + logits * c.vocab + cache.max_tokens * c.rope_dim) * 4 + KvCache::step_bytes(cache, tokens);
+  const KvLayout layout = kv_layout(cache.scheme.k, cache.scheme.v, c.head_dim);
+  if (cache.device == Device::cpu) {
+    const int threads = options.threads > 0 ? options.threads : hardware_threads();
+    return bytes + attention_scratch(layout, c.heads, c.kv_heads, tokens, cache.max_tokens, threads);
+  }
   // On a GPU also what convert puts rows in, the cuts of attention, and the batch.
-  const KvLayout layout = kv_layout(scheme.kv.k, scheme.kv.v, c.head_dim);
   return bytes + 4 * std::min(kConvertFloats, c.vocab * c.hidden) + gpu_attention_scratch(layout, c.heads, c.kv_heads) +
          64 * tokens;
 }
@@ -48,7 +51,7 @@ KvCacheConfig plan_cache(const EngineOptions& options, const ModelConfig& config
   cache.device = ctx.device;
   cache.stream = ctx.stream;
   plan.limit = options.memory_limit > 0 ? options.memory_limit : available_memory(ctx.device) / 10 * 9;
-  plan.scratch = scratch_bytes(options, config, scheme, ctx.device, cache.max_tokens);
+  plan.scratch = scratch_bytes(options, config, cache);
   plan.bytes_per_token = KvCache::page_bytes(cache) / kPageTokens;
   return cache;
 }

@@ -1,5 +1,5 @@
 // Times the tensor-core matmuls at the layer shapes of Llama-3-8B: cold L2 (weights rotate), one CUDA graph of many
-// launches, the median of its replays. Results are not checked here (tests/kernels/matmul_mma_test.cpp does).
+// launches, the median of its replays. Results are not checked here (tests/kernels/matmul_frag_test.cpp does).
 //   bench_matmul [all|best] [kernel substring]     best: also try every tile and split, and name the fastest
 #include <cuda_runtime.h>
 
