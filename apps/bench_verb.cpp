@@ -198,7 +198,8 @@ int run_bench(const BenchOptions& options) {
     Bench bench(*engine);
     BenchRow row = row_of(setup, *engine);
     check(!options.profile || row.device == "cpu",
-          "bench: --profile times ops on the CPU, and those of {} run behind the program; --device cpu", row.device);
+          "bench: --profile compares ops with the bandwidth of the CPU's memory, and this is {}; add --device cpu",
+          row.device);
     const int64_t loading_peak = process_memory().peak;
     const Bandwidth bandwidth = options.profile ? bandwidth_for(row) : Bandwidth{};
     reset_peak_memory();  // the buffer that was read is none of the engine's

@@ -15,11 +15,22 @@ std::string what_is_here() {
   return "cpu only: this build has no CUDA";
 }
 
+// Device code is built for compute capability 8.0 (Ampere) and later.
+bool new_enough([[maybe_unused]] int index) {
+  if constexpr (kCuda) return cuda::device_info(index).major >= 8;
+  return false;
+}
+
 // The GPU's number; -1: the CPU.
 int find_device(const std::string& name) {
   int count = 0;
   if constexpr (kCuda) count = cuda::device_count();
-  if (name.empty() || name == "auto") return count > 0 ? 0 : -1;
+  if (name.empty() || name == "auto") {
+    for (int i = 0; i < count; ++i) {
+      if (new_enough(i)) return i;
+    }
+    return -1;
+  }
   if (name == "cpu") return -1;
   int index = 0;
   bool known = name == "cuda";
@@ -29,6 +40,7 @@ int find_device(const std::string& name) {
   }
   check(known, "device '{}' is not one of auto, cpu, cuda, cuda:N", name);
   check(index < count, "there is no device {}; here are {}", name, what_is_here());
+  check(new_enough(index), "{} is older than compute capability 8.0, which this program needs; device cpu works", name);
   return index;
 }
 

@@ -53,7 +53,7 @@ struct SamplerOptions {
   float presence_penalty = 0.0f, frequency_penalty = 0.0f;  // over generated tokens
   int32_t penalty_window = 64;
   std::vector<std::pair<int32_t, float>> logit_bias;
-  uint64_t seed = 0;  // the same seed and inputs give the same tokens, whatever else is in the batch
+  uint64_t seed = 0;  // the same seed and inputs give the same tokens; on the CPU whatever else is in the batch
 };
 
 struct TokenLogprob {

@@ -65,7 +65,9 @@ Json parse_json(std::string_view text, const std::string& where) {
 
 Json read_json_file(const std::string& path, size_t max_bytes) {
   // Reading a named pipe would wait for ever.
-  check(std::filesystem::is_regular_file(path), "'{}' is not a regular file", path);
+  std::error_code unknown;  // what cannot be looked at is reported by whoever opens it
+  const bool other = std::filesystem::exists(path, unknown) && !std::filesystem::is_regular_file(path, unknown);
+  check(!other, "'{}' is not a regular file", path);
   return parse_json(read_text_file(path, max_bytes), fmt::format("'{}'", path));
 }
 

@@ -16,7 +16,8 @@ std::vector<DeviceInfo> find_devices(cudaError_t& status) {
   std::vector<DeviceInfo> devices;
   for (int i = 0; status == cudaSuccess && i < count; ++i) {
     cudaDeviceProp p;
-    check_status(cudaGetDeviceProperties(&p, i), "reading a device's properties");
+    status = cudaGetDeviceProperties(&p, i);
+    if (status != cudaSuccess) break;  // a broken device must not stop who computes elsewhere
     devices.push_back({i, p.name, p.major, p.minor, p.multiProcessorCount, int64_t(p.sharedMemPerBlockOptin),
                        int64_t(p.totalGlobalMem), int64_t(p.l2CacheSize)});
   }

@@ -122,6 +122,10 @@ TEST_F(CApi, MistakesAreToldNotFatal) {
   o = options();
   o.progress = [](void*, const char*, int64_t, int64_t) { return 0; };
   EXPECT_EQ(quire_open(&o), nullptr) << "given up while loading";
+  o = options();
+  o.device = "gpu";
+  EXPECT_EQ(quire_open(&o), nullptr);
+  EXPECT_THAT(quire_last_error(), HasSubstr("auto, cpu, cuda"));
 
   o = options();
   quire_engine* c = quire_open(&o);
