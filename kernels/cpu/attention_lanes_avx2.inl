@@ -82,8 +82,8 @@ QUIRE_INLINE void split_pairs(Ints pairs, Floats& first, Floats& second) {
   second = {halfs_to_floats(_mm256_srli_epi32(pairs.a, 16)), halfs_to_floats(_mm256_srli_epi32(pairs.b, 16))};
 }
 QUIRE_INLINE __m256i every_second_8(const uint32_t* p) {
-  const __m256 x = _mm256_loadu_ps((const float*)p), y = _mm256_loadu_ps((const float*)p + 8);
-  return _mm256_permute4x64_epi64(_mm256_castps_si256(_mm256_shuffle_ps(x, y, 0x88)), 0xd8);
+  const __m256 x = _mm256_loadu_ps((const float*)p), y = _mm256_loadu_ps((const float*)p + 7);  // it may end at 14
+  return _mm256_permute4x64_epi64(_mm256_castps_si256(_mm256_shuffle_ps(x, y, 0xd8)), 0xd8);
 }
 QUIRE_INLINE Ints every_second(const uint32_t* p) { return {every_second_8(p), every_second_8(p + 16)}; }
 
