@@ -85,13 +85,6 @@ std::byte* allocate(size_t bytes) {
 // Destructors call these: a failure (the context may be gone at exit) is nothing anyone could act on.
 void release(std::byte* p) { cudaFree(p); }
 
-std::byte* allocate_pinned(size_t bytes) {
-  void* p = nullptr;
-  check_status(cudaMallocHost(&p, bytes), "allocating pinned memory");
-  return static_cast<std::byte*>(p);
-}
-void release_pinned(std::byte* p) { cudaFreeHost(p); }
-
 void copy_async(void* to, const void* from, size_t bytes, StreamHandle stream) {
   if (bytes == 0) return;
   check_status(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream), "copying");

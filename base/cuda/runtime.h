@@ -33,8 +33,6 @@ void check_launch(const char* kernel);
 
 std::byte* allocate(size_t bytes);  // device memory, zeroed; Error names the size and what is free
 void release(std::byte* p);
-std::byte* allocate_pinned(size_t bytes);
-void release_pinned(std::byte* p);
 
 // Between host and device or within the device, in stream order. A host side that is not pinned makes the call wait.
 void copy_async(void* to, const void* from, size_t bytes, StreamHandle stream);
