@@ -30,9 +30,11 @@ void on_signal(int signal) {
 
 void install_signal_handlers() {
   struct sigaction action {};
-  action.sa_handler = on_signal;  // without SA_RESTART: a blocked read returns, so the line editor notices
+  action.sa_handler = on_signal;
   sigemptyset(&action.sa_mask);
   for (const int signal : kHandledSignals) {
+    // A blocked read ends for what asks the program to end. The line editor waits in ppoll, which ends for every signal.
+    action.sa_flags = signal == SIGWINCH || signal == SIGCONT ? SA_RESTART : 0;
     struct sigaction before {};
     // What the parent chose to ignore (nohup, a background job's Ctrl-C) stays ignored.
     if (sigaction(signal, nullptr, &before) == 0 && before.sa_handler == SIG_IGN) continue;
