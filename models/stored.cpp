@@ -90,7 +90,7 @@ class Entries {
 void check_scales(const Tensor& t, const std::string& name, const std::string& path) {
   const CodecInfo& codec = info(t.codec);
   const RowBytes bytes = codec.row_bytes(t.cols, t.groups());
-  const bool halves = codec.offset || codec.table_shared;
+  const bool halves = codec.half_scales;
   for (int64_t r = 0; r < t.rows && bytes.scale > 0; ++r) {
     bool finite = true;
     if (halves) {
@@ -166,7 +166,7 @@ std::vector<StoredPlane> stored_planes(Format format, int64_t rows, int64_t cols
     if (count == 1 && is_plain(format.codec)) shape = {cols};  // a vector
     planes.push_back({plane, suffix, dtype, std::move(shape), row_bytes, count, value_bytes});
   };
-  const bool halves = codec.offset || codec.table_shared;
+  const bool halves = codec.half_scales;
   const int64_t data_bytes = format.codec == id<F32> ? 4 : is_plain(format.codec) ? 2 : 1;
   add(&Tensor::data, "", data_type(format.codec), rows, bytes.data, data_bytes);
   add(&Tensor::high, "_high", "U8", rows, bytes.high, 1);

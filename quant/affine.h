@@ -235,6 +235,7 @@ using Int8 = Affine<8, Zero::none>;
 using Int4 = Affine<4, Zero::none>;
 using Int3 = Affine<3, Zero::none>;
 using Int2 = Affine<2, Zero::none>;
+using Int8Z = Affine<8, Zero::integer>;
 using Int4Z = Affine<4, Zero::integer>;
 using Int3Z = Affine<3, Zero::integer>;
 using Int2Z = Affine<2, Zero::integer>;

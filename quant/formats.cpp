@@ -22,6 +22,7 @@ constexpr CodecInfo make_info() {
     i.table_bytes = C::kTableBytes;
     i.table_shared = C::kTableShared;
   }
+  i.half_scales = C::kOffset || (i.table_shared && !C::kLinear);
   i.row_bytes = &C::row_bytes;
   i.decode = &C::decode;
   i.encode = &C::encode;

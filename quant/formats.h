@@ -19,6 +19,7 @@
 #include "quant/affine.h"
 #include "quant/codebook.h"
 #include "quant/gguf_blocks.h"
+#include "quant/lookup.h"
 #include "quant/minifloat.h"
 #include "quant/plain.h"
 #include "quant/two_level.h"
@@ -31,7 +32,7 @@ struct CodecList {
 };
 
 using Codecs = CodecList<F32, F16, BF16, Int8, Int4, Int3, Int2, Int4Z, Int3Z, Int2Z, UInt8O, UInt4O, UInt3O, UInt2O,
-                         TwoLevel4, E4M3, E3M2, Q8_0, Q4_0, Q4_1, Nuq4, Nuq3, Nuq2, Nuq4V, Nuq3V, Nuq2V>;
+                         TwoLevel4, E4M3, E3M2, Q8_0, Q4_0, Q4_1, Nuq4, Nuq3, Nuq2, Nuq4V, Nuq3V, Nuq2V, Int8Z, Lut4>;
 
 template <class T, class... Ts>
 constexpr Codec index_in(CodecList<Ts...>) {
@@ -74,6 +75,7 @@ struct CodecInfo {
   bool linear, integer, offset, any_order;
   int64_t table_bytes;  // of the codebook of one column; 0: none
   bool table_shared;    // one codebook for all columns
+  bool half_scales;     // the scale plane holds f16 {scale, offset}; else f32
   RowBytes (*row_bytes)(int64_t cols, int64_t groups);
   void (*decode)(const Tensor& t, int64_t r, int64_t c0, int64_t n, float* out);
   void (*encode)(const Tensor& t, int64_t r0, int64_t n, const float* src, int64_t ld, ScaleSource source);

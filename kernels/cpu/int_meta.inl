@@ -23,12 +23,14 @@ QUIRE_INLINE const std::byte* second_of(const IntPanels& s, const std::byte* pan
 struct Decode {
   Meta meta;
   Ints step, zero;
+  Floats table;
 };
 QUIRE_INLINE Decode load_decode(const IntPanels& s, const std::byte* panel, int64_t group) {
-  Decode d{load_meta(s, panel, group), all(1), all(-s.bias)};
+  Decode d{load_meta(s, panel, group), all(1), all(-s.bias), zero_floats()};
+  if (s.table_at) d.table = load(reinterpret_cast<const float*>(panel + s.table_at));
   if (s.second == Second::bias) return d;
   d.step = load_u8(second_of(s, panel, group));
-  if (s.second == Second::zero) return {d.meta, all(1), sub(zero_ints(), d.step)};
+  if (s.second == Second::zero) return {d.meta, all(1), sub(zero_ints(), d.step), zero_floats()};
   d.zero = load_s8(second_of(s, panel, group) + kPanel);
   return d;
 }

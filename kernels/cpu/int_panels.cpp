@@ -52,6 +52,16 @@ struct Field<ScaledFloat<MiniFloat<E, M, Bias, kMax>>> {
 };
 
 template <>
+struct Field<Lut4> {
+  static constexpr int kBits = 4;
+  static constexpr int kBias = 0;
+  static constexpr Second kSecond = Second::bias;
+  static constexpr bool kHalf = false;
+  static int field(const Tensor& t, int64_t r, int64_t c) { return Lut4::field(t, r, c); }
+  static void second(const Tensor&, int64_t, int64_t, std::byte*) {}
+};
+
+template <>
 struct Field<TwoLevel4> {
   static constexpr int kBits = 4;
   static constexpr int kBias = 0;
@@ -144,6 +154,7 @@ void pack_row(const Tensor src, int64_t r, const IntPanels& s, int64_t lane, std
     Field<C>::second(src, r, g, meta + s.second_at() + lane);
   }
   if (s.row_scale_at) put_scale(s, C::affine(src, r, 0), lane, panel + s.row_scale_at);
+  if (s.table_at) std::memcpy(panel + s.table_at, src.table.ptr, size_t(info(src.codec).table_bytes));
 }
 
 void pack(const Tensor& src, const MatmulProblem& p, int64_t row0, std::byte* dst) {
@@ -175,7 +186,8 @@ void unpack(const std::byte* src, const MatmulProblem& p, int64_t n, float* out)
     int code = field - s.bias;
     if (s.second == Second::zero) code = field - int(second[0]);
     if (s.second == Second::steps) code = field * int(second[0]) + int(int8_t(second[kPanel]));
-    const float q = s.small.bits ? small_float(s.small, uint32_t(field)) : float(code);
+    float q = s.small.bits ? small_float(s.small, uint32_t(field)) : float(code);
+    if (s.table_at) std::memcpy(&q, panel + s.table_at + field * 4, 4);
     out[k] = s.offset ? a.scale * q + a.offset : a.scale * q;
   }
 }
@@ -212,7 +224,9 @@ IntPanels int_panels(const MatmulProblem& p) {
   s.meta_at = codes + ((s.subs - 1) * s.upper_chunks(s.sub_chunks()) + s.upper_chunks(s.chunks(s.subs - 1))) * 64;
   const int64_t end = s.meta_at + s.groups() * s.group_bytes;
   s.row_scale_at = row_scale ? end : 0;
-  s.panel_bytes = round_up(end + (row_scale ? s.scale_bytes() : 0), 64);
+  const int64_t table = info(p.w.codec).table_bytes;
+  s.table_at = table > 0 ? end : 0;  // one a panel: parts of a fused weight may have tables of their own
+  s.panel_bytes = round_up(end + (row_scale ? s.scale_bytes() : table), 64);
   return s;
 }
 

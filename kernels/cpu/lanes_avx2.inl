@@ -104,6 +104,12 @@ QUIRE_INLINE __m256 small_float(__m256i code, const SmallFloat& f) {
 QUIRE_INLINE Floats small_float(Ints code, const SmallFloat& f) {
   return {small_float(code.a, f), small_float(code.b, f)};
 }
+// Entry `index` (0..15) of a table: of its lower or upper half, by bit 3.
+QUIRE_INLINE __m256 look_up(Floats table, __m256i index) {
+  const __m256 lower = _mm256_permutevar8x32_ps(table.a, index), upper = _mm256_permutevar8x32_ps(table.b, index);
+  return _mm256_blendv_ps(lower, upper, _mm256_castsi256_ps(_mm256_slli_epi32(index, 28)));
+}
+QUIRE_INLINE Floats look_up(Floats table, Ints index) { return {look_up(table, index.a), look_up(table, index.b)}; }
 template <bool Small>
 QUIRE_INLINE Codes load_codes(const int8_t* p) {
   int32_t four;

@@ -66,6 +66,8 @@ QUIRE_INLINE Floats small_float(Ints code, const SmallFloat& f) {
   const __m512 value = _mm512_mul_ps(_mm512_castsi512_ps(magnitude), _mm512_set1_ps(f.power));
   return {_mm512_or_ps(value, _mm512_castsi512_ps(top))};
 }
+// Entry `index` (0..15) of a table.
+QUIRE_INLINE Floats look_up(Floats table, Ints index) { return {_mm512_permutexvar_ps(index.v, table.v)}; }
 template <bool Small>
 QUIRE_INLINE Codes load_codes(const int8_t* p) {
   int32_t four;

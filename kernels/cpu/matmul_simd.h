@@ -32,7 +32,9 @@ struct FloatStream {
   int64_t ld_part;
 };
 // value = scale * (field - zero) [+ offset]
-inline bool can_stream(const IntPanels& s) { return s.second != Second::steps && s.small.bits == 0 && s.upper_at == 0; }
+inline bool can_stream(const IntPanels& s) {
+  return s.second != Second::steps && s.small.bits == 0 && s.upper_at == 0 && s.table_at == 0;
+}
 
 // An int8 activation as the panels want it: codes padded like theirs, the sum of the codes of each sub, scales.
 struct IntRows {

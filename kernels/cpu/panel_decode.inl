@@ -19,6 +19,8 @@ QUIRE_INLINE void decode_column(const IntPanels& s, const Decode& d, Chunk quad,
   Floats value;
   if (s.small.bits) {
     value = small_float(code, s.small);
+  } else if (s.table_at) {
+    value = look_up(d.table, code);
   } else {
     if (s.second == Second::steps) code = mul(code, d.step);
     value = to_floats(add(code, d.zero));

@@ -22,7 +22,8 @@ enum class Second : uint8_t {
   steps,  // field * s2 + b, of the group (two-level)
 };
 
-// Or a small float: sign, exponent, mantissa from the top. Bits 0: it is none.
+// Or it is a small float: sign, exponent, mantissa from the top; bits 0: it is none. Or an index of 16 floats
+// (table_at).
 struct SmallFloat {
   int bits, mantissa;
   float power;  // moves the exponent's bias
@@ -38,7 +39,7 @@ struct IntPanels {
   int64_t subs_per_segment;  // segment: a sub, or all subs between two scales
   int64_t subs_per_group;    // of the weight
   int64_t subs_per_x;        // of the activation; 0: one scale a row
-  int64_t upper_at, meta_at, group_bytes, row_scale_at, panel_bytes;  // 0: there is none
+  int64_t upper_at, meta_at, group_bytes, row_scale_at, table_at, panel_bytes;  // 0: there is none
   SmallFloat small;
   int bias;
   Second second;

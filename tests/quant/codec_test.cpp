@@ -85,7 +85,7 @@ TEST(Codec, ZerosStayZerosAndConstantsStayClose) {
 void expect_finite_scales(const Tensor& t, const std::string& name) {
   const CodecInfo& i = info(t.codec);
   if (!has_scale(t.codec)) return;
-  const bool halves = i.offset || i.table_shared;
+  const bool halves = i.half_scales;
   const int64_t bytes = i.row_bytes(t.cols, t.groups()).scale;
   for (int64_t r = 0; r < t.rows; r += t.scale.rows) {
     for (int64_t k = 0; k < bytes / (halves ? 2 : 4); ++k) {

@@ -92,6 +92,13 @@ struct Bound<Codebook<Bits, true>> {
   }
 };
 
+template <>
+struct Bound<Lut4> {  // entries from -1 to 1, at most 1.8 steps apart
+  static double of(const GroupRange& range, double) {
+    return (0.9 * 2.0 / 15 + 8 * kEps32) * range.magnitude() + 1.3e-38;
+  }
+};
+
 // The group of (r, c) and all rows of its span.
 inline GroupRange range_at(const Tensor& t, const float* src, int64_t r, int64_t c, double limit) {
   const bool whole_row = t.codec == id<TwoLevel4>;
