@@ -41,7 +41,8 @@ __device__ void for_codec(CodecList<Ts...>, Codec codec, Fn&& fn) {
 }
 
 __device__ std::byte* block_of(const Args& a, const Item& item, int64_t page, bool open) {
-  return open ? a.kv.open_block_of_row(item.row, item.kv_head) : a.kv.block(item.slot, page, item.kv_head);
+  return open ? a.kv.open_block_of_row(item.row, int32_t(item.slot), item.kv_head)
+              : a.kv.block(item.slot, page, item.kv_head);
 }
 __device__ bool is_open(const Args& a, const Item& item, int64_t page) {
   return (a.kv.layout.k_format.sealed() || a.kv.layout.v_format.sealed()) && page == item.position / kP;
@@ -208,6 +209,7 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(const __grid_consta
                   a.positions[row],
                   a.slots[row],
                   left < kHeads ? int(left) : kHeads};
+  if (item.slot < 0) return;  // padding
   for (int64_t j = threadIdx.x; j < channels * item.heads; j += kThreads) {
     s.q[j / channels][j % channels] = a.q[row * a.ldq + item.head0 * channels + j] * a.softmax_scale;
   }

@@ -17,15 +17,22 @@ struct KvView {
   KvLayout open_layout;
   std::byte* open_pool = nullptr;
   const int64_t* open_first = nullptr;
-  // On a GPU page_table lies there, and in place of open_first: the open page that each row of the batch belongs to.
+  // On a GPU page_table lies there, and in place of open_first: the f16 page of each row of the batch, p >= 0 the one
+  // that slot p keeps in stage_pool, p < 0 page ~p of open_pool. Null: rows are sequences of one token, in their
+  // slots'.
   const int32_t* row_open = nullptr;  // (T)
+  std::byte* stage_pool = nullptr;    // this layer's, one page a slot
 
   QUIRE_HD std::byte* block(int64_t slot, int64_t page_index, int64_t head) const {
     const int64_t page = page_table[slot * max_pages + page_index];
     return pool + kv_block_offset(layout, page, kv_heads, head);
   }
-  QUIRE_HD std::byte* open_block_of_row(int64_t row, int64_t head) const {
-    return open_pool + kv_block_offset(open_layout, row_open[row], kv_heads, head);
+  QUIRE_HD std::byte* open_block_at(int32_t place, int64_t head) const {
+    std::byte* pool_of = place >= 0 ? stage_pool : open_pool;
+    return pool_of + kv_block_offset(open_layout, place >= 0 ? place : ~place, kv_heads, head);
+  }
+  QUIRE_HD std::byte* open_block_of_row(int64_t row, int32_t slot, int64_t head) const {
+    return open_block_at(row_open ? row_open[row] : slot, head);
   }
   std::byte* open_block(int64_t sequence, const BatchSequence& s, int64_t page_index, int64_t head) const {
     const int64_t page = open_first[sequence] + page_index - s.position / kPageTokens;

@@ -63,9 +63,19 @@ KvCache::KvCache(const KvCacheConfig& config)
       pages_(config.pages),
       slots_(size_t(config.slots)),
       page_table_(size_t(config.slots * pages_for(config.max_tokens)), 0),
-      max_pages_(pages_for(config.max_tokens)) {
+      max_pages_(pages_for(config.max_tokens)),
+      device_table_(config.device == Device::cuda ? page_table_.size() * sizeof(int32_t) : 0, config.device) {
   check(config.head_dim <= kMaxHeadDim, "kv cache: heads of {} channels; at most {} are supported", config.head_dim,
         kMaxHeadDim);
+  if constexpr (kCuda) {
+    if (config.device == Device::cuda) uploads_ = std::make_shared<cuda::Uploads>(config.stream);
+  }
+}
+
+void KvCache::set_page(int32_t slot, int64_t page_index, int32_t page) {
+  const int64_t place = slot * max_pages_ + page_index;
+  page_table_[size_t(place)] = page;
+  if (config_.device == Device::cuda) changes_.push_back(int32_t(place));
 }
 
 int32_t KvCache::open(std::span<const int32_t> tokens) {
@@ -82,8 +92,7 @@ int32_t KvCache::open(std::span<const int32_t> tokens) {
     const int32_t page = pages_.find(parent, page_tokens);
     if (page < 0) break;
     parent = Pages::key(parent, page_tokens);
-    page_table_[size_t(slot * max_pages_ + int64_t(s.pages.size()))] = page;
-    table_changed_ = true;
+    set_page(slot, int64_t(s.pages.size()), page);
     s.pages.push_back(page);
     s.keys.push_back(parent);
     s.length += kPageTokens;
@@ -95,12 +104,14 @@ int32_t KvCache::fork(int32_t from) {
   const int32_t slot = open();
   if (slot < 0) return -1;
   slots_[size_t(slot)] = slots_[size_t(from)];
-  for (const int32_t page : slots_[size_t(from)].pages) pages_.retain(page);
-  std::copy_n(page_table_.begin() + from * max_pages_, max_pages_, page_table_.begin() + slot * max_pages_);
+  const std::vector<int32_t>& pages = slots_[size_t(from)].pages;
+  for (size_t i = 0; i < pages.size(); ++i) {
+    pages_.retain(pages[i]);
+    set_page(slot, int64_t(i), pages[i]);
+  }
   for (int64_t layer = 0; stage_.size() > 0 && layer < config_.layers; ++layer) {
     copy_bytes(stage(layer, slot, 0), stage(layer, from, 0), config_.kv_heads * open_layout_.bytes);
   }
-  table_changed_ = true;
   return slot;
 }
 
@@ -134,8 +145,7 @@ bool KvCache::reserve(int32_t slot, int64_t tokens) {
       make_writable(slot, i);
     } else {
       s.pages.push_back(pages_.allocate());
-      page_table_[size_t(slot * max_pages_ + i)] = s.pages.back();
-      table_changed_ = true;
+      set_page(slot, i, s.pages.back());
     }
   }
   return true;
@@ -151,10 +161,9 @@ void KvCache::make_writable(int32_t slot, int64_t page_index) {
     std::byte* pool = pool_.data() + layer * config_.pages * block;
     copy_bytes(pool + page * block, pool + old * block, block);
   }
-  table_changed_ = true;
   pages_.release(old);
   s.pages[size_t(page_index)] = page;
-  page_table_[size_t(slot * max_pages_ + page_index)] = page;
+  set_page(slot, page_index, page);
 }
 
 std::byte* KvCache::stage(int64_t layer, int64_t slot, int64_t head) {
@@ -176,6 +185,7 @@ void KvCache::begin_step(const Batch& batch) {
     }
     open_first_.push_back(pages);
     pages += pages_for(s.position + s.count) - s.position / kPageTokens;
+    if (config_.device == Device::cuda && pages > open_first_.back()) --pages;  // the last is the slot's own
   }
   const size_t bytes = size_t(pages * config_.kv_heads * open_layout_.bytes);
   if (layout_.sealed() && bytes > open_.size()) {
@@ -185,19 +195,21 @@ void KvCache::begin_step(const Batch& batch) {
   if (config_.device == Device::cuda) upload_step(batch);
 }
 
-void KvCache::append(const Context& ctx, int64_t layer, const Batch& batch, const Tensor& k, const Tensor& v) {
+void KvCache::append(const Context& ctx, int64_t layer, const Batch& batch, const Tensor& k, const Tensor& v,
+                     const Rotation* rotation) {
   const int64_t width = config_.kv_heads * config_.head_dim;
   check(k.codec == id<F32> && v.codec == id<F32> && k.cols == width && v.cols == width && k.rows == batch.size() &&
             v.rows == batch.size(),
         "kv cache: append of k {} and v {}; f32 ({}, {}) needed", describe(k), describe(v), batch.size(), width);
   check(ctx.device == config_.device && k.device == ctx.device && v.device == ctx.device,
         "kv cache: append of k {} and v {}, which lie on another device than the cache", describe(k), describe(v));
-  const ProfileScope scope(ctx.profile, "cache append", [&] {
+  check(!rotation || ctx.device == Device::cuda, "kv cache: on the CPU keys are rotated before they are appended");
+  const ProfileScope scope(ctx.profile, rotation ? "rope + cache append" : "cache append", [&] {
     return OpCost{2 * tensor_bytes(k) + batch.size() * config_.kv_heads * layout_.bytes / kPageTokens,
                   2 * k.rows * k.cols};
   });
   if (ctx.device == Device::cuda) {
-    append_on_device(ctx, layer, k, v);
+    append_on_device(ctx, layer, batch, k, v, rotation);
   } else if (layout_.sealed()) {
     append_open(ctx, layer, batch, k, v);
   } else {
@@ -282,6 +294,7 @@ KvView KvCache::view(int64_t layer) {
   if (config_.device == Device::cuda) {
     kv.page_table = reinterpret_cast<const int32_t*>(device_table_.data());
     kv.row_open = step_.open;
+    kv.stage_pool = stage_.size() > 0 ? stage(layer, 0, 0) : nullptr;
   }
   kv.max_pages = max_pages_;
   kv.open_layout = open_layout_;
@@ -292,17 +305,24 @@ KvView KvCache::view(int64_t layer) {
 
 void KvCache::end_step(const Batch& batch) {
   for (const BatchSequence& b : batch.sequences) {
-    Slot& s = slots_[size_t(b.slot)];
+    slots_[size_t(b.slot)].length += b.count;
     for (int64_t i = 0; i < b.count; ++i) {
-      s.tokens.push_back(batch.tokens[size_t(b.first + i)]);
-      ++s.length;
-      if (s.length % kPageTokens != 0) continue;
-      const uint64_t parent = s.keys.empty() ? Pages::kRoot : s.keys.back();
-      pages_.publish(s.pages[s.keys.size()], parent, s.tokens);
-      s.keys.push_back(Pages::key(parent, s.tokens));
-      s.tokens.clear();
+      const int32_t token = batch.tokens[size_t(b.first + i)];
+      if (token >= 0) learn(b.slot, token);
     }
   }
+}
+
+void KvCache::learn(int32_t slot, int32_t token) {
+  Slot& s = slots_[size_t(slot)];
+  const int64_t known = int64_t(s.keys.size()) * kPageTokens + int64_t(s.tokens.size());
+  check(known < s.length, "kv cache: every token of the {} in slot {} is known", s.length, slot);
+  s.tokens.push_back(token);
+  if (int64_t(s.tokens.size()) < kPageTokens) return;
+  const uint64_t parent = s.keys.empty() ? Pages::kRoot : s.keys.back();
+  pages_.publish(s.pages[s.keys.size()], parent, s.tokens);
+  s.keys.push_back(Pages::key(parent, s.tokens));
+  s.tokens.clear();
 }
 
 }  // namespace quire

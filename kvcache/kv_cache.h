@@ -2,11 +2,13 @@
 // read by attention through `view`. Pages are shared by prefix and by fork; a shared page is copied before it is
 // written.
 #pragma once
+#include <memory>
 #include <span>
 #include <vector>
 
 #include "kernels/context.h"
 #include "kernels/kv_view.h"
+#include "kernels/rope.h"
 #include "kvcache/pages.h"
 #include "quant/scheme.h"
 
@@ -20,6 +22,13 @@ struct KvCacheConfig {
   int64_t max_tokens = 0;  // of one sequence
   Device device = Device::cpu;
   cuda::StreamHandle stream = nullptr;  // on a GPU: what every step of this cache is ordered on
+};
+
+// For append on a GPU: queries and the table that turns them and the keys.
+struct Rotation {
+  const Tensor& q;
+  int64_t heads;
+  const RopeTable& table;
 };
 
 class KvCache {
@@ -44,13 +53,17 @@ class KvCache {
   int64_t pages_needed(int32_t slot, int64_t tokens) const;  // new ones, and copies of shared ones it would write
 
   // One step: begin, then append for each layer (k, v (T, kv_heads * C) f32, k rotated), then end, which makes the
-  // tokens part of their sequences and publishes full pages.
+  // tokens part of their sequences and publishes full pages. Tokens below zero are not known yet: `learn` says in order
+  // what they were. On a GPU steps of one token a sequence leave nothing of theirs here: append and view are the same
+  // for every such batch, so that what is enqueued may be launched again.
   void begin_step(const Batch& batch);
-  // On the device of the configuration, as k and v are.
-  void append(const Context& ctx, int64_t layer, const Batch& batch, const Tensor& k, const Tensor& v);
+  // On the device of the configuration, as k and v are; a GPU can rotate k on its way, and q (T, heads * C) in place.
+  void append(const Context& ctx, int64_t layer, const Batch& batch, const Tensor& k, const Tensor& v,
+              const Rotation* rotation = nullptr);
   KvView view(int64_t layer);
   std::byte* block(int64_t layer, int32_t slot, int64_t page_index, int64_t head);  // where that page's block lies
   void end_step(const Batch& batch);
+  void learn(int32_t slot, int32_t token);  // the first of its tokens that is not known
 
   const KvCacheConfig& config() const { return config_; }
   const Pages& pages() const { return pages_; }
@@ -68,8 +81,11 @@ class KvCache {
   void make_writable(int32_t slot, int64_t page_index);  // copy on write
   std::byte* stage(int64_t layer, int64_t slot, int64_t head);
   void copy_bytes(std::byte* to, const std::byte* from, int64_t bytes) const;
+  void set_page(int32_t slot, int64_t page_index, int32_t page);
+  void upload_pages();
   void upload_step(const Batch& batch);
-  void append_on_device(const Context& ctx, int64_t layer, const Tensor& k, const Tensor& v);
+  void append_on_device(const Context& ctx, int64_t layer, const Batch& batch, const Tensor& k, const Tensor& v,
+                        const Rotation* rotation);
   void append_rows(const Context& ctx, int64_t layer, const Batch& batch, const Tensor& k, const Tensor& v);
   void append_open(const Context& ctx, int64_t layer, const Batch& batch, const Tensor& k, const Tensor& v);
 
@@ -82,15 +98,16 @@ class KvCache {
   int64_t max_pages_;
   std::vector<int64_t> open_first_;  // (sequences of the batch)
 
-  // What a step's kernels on a GPU read, made in begin_step; all in one array there.
+  // On a GPU the page table's changes go up before a step, and f16 pages of sequences with several tokens: what of a
+  // step lies in a page that it does not leave open is kept beside the stages. Pairs, but for `open`.
   struct Step {
-    int64_t rows = 0, stage_in = 0, stage_out = 0, sealed = 0;              // pairs, but for rows
-    const int32_t *pages = nullptr, *positions = nullptr, *open = nullptr;  // (rows)
-    const int32_t *stage_in_pairs = nullptr, *stage_out_pairs = nullptr, *sealed_pairs = nullptr;
+    int64_t single = 0, stage_in = 0, sealed = 0;  // single: leading sequences of one token
+    const int32_t *open = nullptr, *stage_in_pairs = nullptr, *sealed_pairs = nullptr;
   };
   Step step_;
   Buffer step_arrays_, device_table_;
-  bool table_changed_ = true;
+  std::vector<int32_t> changes_;            // places in the table that the device has not seen
+  std::shared_ptr<cuda::Uploads> uploads_;  // null on the CPU
 };
 
 }  // namespace quire

@@ -106,11 +106,17 @@ void Decoder::block(const Context& ctx, int64_t layer, const Tensor& h, const Ba
   rmsnorm(ctx, h, b.attention_norm, eps, normed);
   const Tensor qkv = scratch_tensor(ctx, kF32, tokens, q_width + 2 * kv_width);
   b.qkv.run(ctx, normed, qkv);
-  const int32_t* positions = ctx.device == Device::cuda ? batch.device.positions : batch.positions.data();
-  rope(ctx, qkv, c.heads + c.kv_heads, c.head_dim, positions, rope_[0]);
-  cache.append(ctx, layer, batch, cols_of(qkv, q_width, kv_width), cols_of(qkv, q_width + kv_width, kv_width));
+  const Tensor q = cols_of(qkv, 0, q_width), k = cols_of(qkv, q_width, kv_width);
+  const Tensor v = cols_of(qkv, q_width + kv_width, kv_width);
+  if (ctx.device == Device::cuda) {
+    const Rotation rotation{q, c.heads, rope_[0]};
+    cache.append(ctx, layer, batch, k, v, &rotation);
+  } else {
+    rope(ctx, qkv, c.heads + c.kv_heads, c.head_dim, batch.positions.data(), rope_[0]);
+    cache.append(ctx, layer, batch, k, v);
+  }
   const Tensor mixed = scratch_tensor(ctx, kF32, tokens, q_width);
-  attention(ctx, cols_of(qkv, 0, q_width), cache.view(layer), batch, c.heads, mixed);
+  attention(ctx, q, cache.view(layer), batch, c.heads, mixed);
   Tensor o_in = mixed;
   if (!(b.o.input() == kF32)) {
     o_in = scratch_tensor(ctx, b.o.input(), tokens, q_width);
@@ -132,8 +138,11 @@ void Decoder::head(const Context& ctx, const Batch& batch, const Tensor& h, cons
   if (rows == 0) return;
   check(logits.rows == rows && logits.cols == config_.vocab, "head: logits {} for {} rows and a vocabulary of {}",
         describe(logits), rows, config_.vocab);
-  const Tensor last = scratch_tensor(ctx, kF32, rows, config_.hidden);
-  convert(ctx, h, last, ctx.device == Device::cuda ? batch.device.logits_rows : batch.logits_rows.data());
+  Tensor last = h;
+  if (rows < batch.size()) {
+    last = scratch_tensor(ctx, kF32, rows, config_.hidden);
+    convert(ctx, h, last, ctx.device == Device::cuda ? batch.device.logits_rows : batch.logits_rows.data());
+  }
   const Tensor normed = scratch_tensor(ctx, head_.input(), rows, config_.hidden);
   rmsnorm(ctx, last, final_norm_, float(config_.norm_eps), normed);
   head_.run(ctx, normed, logits);
@@ -144,11 +153,15 @@ void Decoder::forward(const Context& ctx, const Batch& planned, KvCache& cache, 
   Batch batch = planned;
   upload_batch(ctx, batch);
   cache.begin_step(batch);
+  run(ctx, batch, cache, logits);
+  cache.end_step(batch);
+}
+
+void Decoder::run(const Context& ctx, const Batch& batch, KvCache& cache, const Tensor& logits) const {
   const Tensor h = scratch_tensor(ctx, kF32, batch.size(), config_.hidden);
   embed(ctx, batch, h);
   for (int64_t layer = 0; layer < config_.layers; ++layer) block(ctx, layer, h, batch, cache);
   head(ctx, batch, h, logits);
-  cache.end_step(batch);
 }
 
 int64_t Decoder::weight_bytes() const {

@@ -22,7 +22,11 @@ class Decoder {
   // a GPU it is enqueued: the logits are there when the context's stream is synchronized.
   void forward(const Context& ctx, const Batch& batch, KvCache& cache, const Tensor& logits) const;
 
-  // The three parts of it, for callers that look inside. h is the residual stream (T, D) f32. On a GPU the batch has
+  // What of it lies between begin_step and end_step of the cache: nothing but work enqueued, where there is a GPU. The
+  // batch has been through upload_batch, or its arrays lie there already.
+  void run(const Context& ctx, const Batch& batch, KvCache& cache, const Tensor& logits) const;
+
+  // The three parts of that, for callers that look inside. h is the residual stream (T, D) f32. On a GPU the batch has
   // been through upload_batch.
   void embed(const Context& ctx, const Batch& batch, const Tensor& h) const;
   void block(const Context& ctx, int64_t layer, const Tensor& h, const Batch& batch, KvCache& cache) const;

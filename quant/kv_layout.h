@@ -29,7 +29,7 @@ struct KvLayout {
   KvFormat k_format, v_format;
   KvPart k, v;
   int64_t head_dim = 0, bytes = 0;
-  bool sealed() const { return k_format.sealed() || v_format.sealed(); }
+  QUIRE_HD bool sealed() const { return k_format.sealed() || v_format.sealed(); }
 };
 
 KvLayout kv_layout(const KvFormat& k, const KvFormat& v,

@@ -2,6 +2,9 @@
 
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
+#include <cstring>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -98,5 +101,81 @@ Stream::Stream() { check_status(cudaStreamCreateWithFlags(&stream_, cudaStreamNo
 Stream::~Stream() { cudaStreamDestroy(stream_); }
 void Stream::synchronize() const { cuda::synchronize(stream_); }
 void synchronize(StreamHandle stream) { check_status(cudaStreamSynchronize(stream), "waiting for a stream"); }
+
+Event::Event() { check_status(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "making an event"); }
+Event::~Event() { cudaEventDestroy(event_); }
+void Event::record(StreamHandle stream) { check_status(cudaEventRecord(event_, stream), "recording an event"); }
+void Event::synchronize() const { check_status(cudaEventSynchronize(event_), "waiting for an event"); }
+
+PinnedBuffer::PinnedBuffer(size_t bytes) : size_(bytes) {
+  void* p = nullptr;
+  check_status(cudaHostAlloc(&p, std::max<size_t>(bytes, 1), cudaHostAllocDefault),
+               fmt::format("allocating {} bytes of pinned memory", bytes).c_str());
+  std::memset(p, 0, bytes);
+  data_ = static_cast<std::byte*>(p);
+}
+PinnedBuffer::~PinnedBuffer() { cudaFreeHost(data_); }
+
+struct Uploads::Turn {
+  explicit Turn(size_t bytes) : memory(bytes) {}
+  PinnedBuffer memory;
+  Event passed;
+};
+
+Uploads::Uploads(StreamHandle stream) : stream_(stream), turns_(4, nullptr) {}
+Uploads::~Uploads() {
+  for (Turn* turn : turns_) delete turn;
+}
+
+std::byte* Uploads::take(size_t bytes) {
+  constexpr size_t kLeast = 64 << 10;
+  bytes = (bytes + 15) / 16 * 16;
+  Turn* turn = turns_[turn_];
+  if (!turn || used_ + bytes > turn->memory.size()) {
+    if (turn && used_ > 0) {
+      turn->passed.record(stream_);
+      turn_ = (turn_ + 1) % turns_.size();
+      turn = turns_[turn_];
+    }
+    if (turn) turn->passed.synchronize();
+    if (!turn || turn->memory.size() < bytes) {
+      delete std::exchange(turns_[turn_], nullptr);
+      turns_[turn_] = turn = new Turn(std::max(kLeast, bytes));
+    }
+    used_ = 0;
+  }
+  std::byte* p = turn->memory.data() + used_;
+  used_ += bytes;
+  return p;
+}
+
+void Uploads::copy(void* to, const void* from, size_t bytes) {
+  if (bytes == 0) return;
+  std::byte* p = take(bytes);
+  std::memcpy(p, from, bytes);
+  copy_async(to, p, bytes, stream_);
+}
+
+void Graph::begin(StreamHandle stream) {
+  check_status(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "capturing a graph");
+}
+void Graph::abandon(StreamHandle stream) {
+  cudaGraph_t graph = nullptr;
+  cudaStreamEndCapture(stream, &graph);
+  if (graph) cudaGraphDestroy(graph);
+  cudaGetLastError();
+}
+Graph::Graph(StreamHandle stream) {
+  cudaGraph_t graph = nullptr;
+  check_status(cudaStreamEndCapture(stream, &graph), "capturing a graph");
+  size_t count = 0;
+  cudaError_t status = cudaGraphGetNodes(graph, nullptr, &count);
+  if (status == cudaSuccess) status = cudaGraphInstantiate(&graph_, graph, 0);
+  cudaGraphDestroy(graph);
+  check_status(status, "making a graph");
+  nodes_ = int64_t(count);
+}
+Graph::~Graph() { cudaGraphExecDestroy(graph_); }
+void Graph::launch(StreamHandle stream) const { check_status(cudaGraphLaunch(graph_, stream), "launching a graph"); }
 
 }  // namespace quire::cuda

@@ -4,8 +4,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
-struct CUstream_st;  // cudaStream_t is a pointer to it
+struct CUstream_st;     // cudaStream_t is a pointer to it
+struct CUevent_st;      // cudaEvent_t
+struct CUgraphExec_st;  // cudaGraphExec_t
 
 namespace quire::cuda {
 
@@ -51,5 +54,71 @@ class Stream {
   StreamHandle stream_ = nullptr;
 };
 void synchronize(StreamHandle stream);
+
+// A place in a stream to wait for.
+class Event {
+ public:
+  Event();
+  ~Event();
+  Event(const Event&) = delete;
+  Event& operator=(const Event&) = delete;
+  void record(StreamHandle stream);
+  void synchronize() const;  // at once if it was never recorded
+
+ private:
+  CUevent_st* event_ = nullptr;
+};
+
+// Host memory that copies need not stage and kernels can read and write where it lies. Zeroed.
+class PinnedBuffer {
+ public:
+  explicit PinnedBuffer(size_t bytes);  // Error names the size
+  ~PinnedBuffer();
+  PinnedBuffer(const PinnedBuffer&) = delete;
+  PinnedBuffer& operator=(const PinnedBuffer&) = delete;
+  std::byte* data() const { return data_; }
+  size_t size() const { return size_; }
+
+ private:
+  std::byte* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+// What goes up every step: pinned memory in turns, used again once the stream has passed what read it. It waits only
+// where the stream is some hundred kilobytes behind.
+class Uploads {
+ public:
+  explicit Uploads(StreamHandle stream);
+  ~Uploads();
+  Uploads(const Uploads&) = delete;
+  Uploads& operator=(const Uploads&) = delete;
+  // Enqueue what reads it before the next call. Aligned to 16 bytes.
+  std::byte* take(size_t bytes);
+  void copy(void* to, const void* from, size_t bytes);  // to device memory; `from` may go at once
+
+ private:
+  struct Turn;
+  StreamHandle stream_;
+  std::vector<Turn*> turns_;
+  size_t turn_ = 0, used_ = 0;
+};
+
+// What was enqueued on a stream between `begin` and `end`, to be launched as one. Nothing between them may allocate,
+// wait or copy from memory that is not pinned; the calling thread's own calls alone are watched.
+class Graph {
+ public:
+  static void begin(StreamHandle stream);
+  static void abandon(StreamHandle stream);  // after a failure in between
+  explicit Graph(StreamHandle stream);       // ends the capture; Error says why it could not become a graph
+  ~Graph();
+  Graph(const Graph&) = delete;
+  Graph& operator=(const Graph&) = delete;
+  void launch(StreamHandle stream) const;
+  int64_t nodes() const { return nodes_; }
+
+ private:
+  CUgraphExec_st* graph_ = nullptr;
+  int64_t nodes_ = 0;
+};
 
 }  // namespace quire::cuda

@@ -299,7 +299,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks) attention_prefill_kernel(co
       __syncthreads();  // the page before has been read
       if (open) {
         const int64_t row = s.first + max(first, int(s.position)) - s.position;  // the tile's first
-        const std::byte* block = a.kv.open_block_of_row(row, head);
+        const std::byte* block = a.kv.open_block_of_row(row, s.slot, head);
         expand<KvSide<F16>, C>(block, a.kv.open_layout.k, 1.0f, valid, keys);
         expand<KvSide<F16>, C>(block, a.kv.open_layout.v, 1.0f, valid, values);
       } else {

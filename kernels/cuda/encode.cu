@@ -1,5 +1,6 @@
 #include "kernels/cuda/encode.h"
 
+#include "kernels/cuda/encode_row.cuh"
 #include "kernels/cuda/warp.cuh"
 #include "kernels/math.h"
 
@@ -11,10 +12,8 @@ namespace {
 struct Job {
   Tensor to;
   int64_t r0, n;
-  const float* x;        // of the first row, but for `gather`
-  const uint16_t* half;  // seal
-  int64_t half_pitch;    // in values
-  float inv;             // norm
+  const float* x;  // of the first row, but for `gather`
+  float inv;       // norm
 
   __device__ float at(const EncodePlan& p, int64_t i, int64_t c) const {
     switch (p.from) {
@@ -22,12 +21,8 @@ struct Job {
         return (p.gather ? p.x + p.gather[r0 + i] * p.ld : x + i * p.ld)[c];
       case RowsFrom::norm:
         return x[c] * inv * p.weight[c];
-      case RowsFrom::glu:
-        return silu(x[c]) * x[to.cols + c];
-      case RowsFrom::append:
-        return finite(x[c], 65504.0f);
       default:
-        return f16_to_f32(half[i * half_pitch + c]);
+        return silu(x[c]) * x[to.cols + c];
     }
   }
 };
@@ -36,25 +31,6 @@ __device__ int64_t span_of(const Tensor& t) { return t.scale.ptr && t.scale.pitc
 
 __device__ Job make_job(const EncodePlan& p, int64_t index, float* shared) {
   Job job{};
-  if (p.from == RowsFrom::append || p.from == RowsFrom::seal) {
-    const KvTarget& kv = p.kv;
-    const bool seals = p.from == RowsFrom::seal;
-    const int64_t spans = seals ? kPageTokens / kv.format.span : 1;
-    const int64_t span = index % spans, head = index / spans % kv.kv_heads, item = index / spans / kv.kv_heads;
-    const int64_t page = seals ? kv.sealed[2 * item + 1] : kv.pages[item];
-    job.to = kv_part(kv.pool + (page * kv.kv_heads + head) * kv.block_bytes, kv.format, kv.part, kv.head_dim,
-                     &kv.static_scale);
-    job.n = seals ? kv.format.span : 1;
-    job.r0 = seals ? span * kv.format.span : kv.positions[item] % kPageTokens;
-    if (seals) {
-      const std::byte* open = kv.open_pool + (kv.sealed[2 * item] * kv.kv_heads + head) * kv.open_block_bytes;
-      job.half_pitch = kv.open_part.code_pitch / 2;
-      job.half = reinterpret_cast<const uint16_t*>(open + kv.open_part.codes) + job.r0 * job.half_pitch;
-    } else {
-      job.x = p.x + item * p.ld + head * kv.head_dim;
-    }
-    return job;
-  }
   const int64_t span = span_of(p.to);
   job.to = p.to;
   job.r0 = index * span;
@@ -116,32 +92,11 @@ __device__ void find_grids(const Job& job, Work<typename C::Grid>& w, ScaleSourc
 
 template <int Bits>
 __device__ void pack_plane(uint8_t* out, const uint8_t* fields, int64_t cols, int shift) {
-  constexpr int kPerByte = 8 / Bits, kMask = (1 << Bits) - 1;
-  for (int64_t b = threadIdx.x; b < (cols + kPerByte - 1) / kPerByte; b += blockDim.x) {
-    int byte = 0;
-#pragma unroll
-    for (int k = 0; k < kPerByte; ++k) {
-      const int64_t c = b * kPerByte + k;
-      if (c < cols) byte |= ((fields[c] >> shift) & kMask) << (Bits * k);
-    }
-    out[b] = uint8_t(byte);
-  }
+  for (int64_t b = threadIdx.x; b < (cols * Bits + 7) / 8; b += blockDim.x)
+    out[b] = packed<Bits>(fields, cols, b, shift);
 }
 
-// min and max of a group, or the sum of its codes: by warp where its columns lie in one group.
-__device__ void see(int* lo, int* hi, bool active, bool whole, int key) {
-  const int least = active ? key : 0x7fffffff, most = active ? key : -0x7fffffff - 1;
-  if (whole) {
-    const int l = __reduce_min_sync(kWholeWarp, least), m = __reduce_max_sync(kWholeWarp, most);
-    if (threadIdx.x % 32 == 0) {
-      atomicMin(lo, l);
-      atomicMax(hi, m);
-    }
-  } else if (active) {
-    atomicMin(lo, least);
-    atomicMax(hi, most);
-  }
-}
+// The sum of a group's codes: by warp where its columns lie in one group.
 __device__ void add(int* sum, bool active, bool whole, int code) {
   if (whole) {
     const int s = __reduce_add_sync(kWholeWarp, active ? code : 0);
@@ -238,13 +193,9 @@ __global__ void encode_kernel(const __grid_constant__ EncodePlan p) {
 
 template <class C>
 void launch(const Context& ctx, const EncodePlan& p, int64_t rows) {
-  const bool cache = p.from == RowsFrom::append || p.from == RowsFrom::seal;
-  const int64_t cols = cache ? p.kv.head_dim : p.to.cols;
-  const int32_t group = cache ? p.kv.format.group : p.to.group;
-  const int64_t span = !cache && p.to.scale.ptr && p.to.scale.pitch != 0 ? p.to.scale.rows : 1;
-  int64_t blocks = (rows + span - 1) / span;
-  if (p.from == RowsFrom::append) blocks = rows * p.kv.kv_heads;
-  if (p.from == RowsFrom::seal) blocks = rows * p.kv.kv_heads * (kPageTokens / p.kv.format.span);
+  const int64_t cols = p.to.cols, group = p.to.group;
+  const int64_t span = p.to.scale.ptr && p.to.scale.pitch != 0 ? p.to.scale.rows : 1;
+  const int64_t blocks = (rows + span - 1) / span;
   if (blocks == 0 || cols == 0) return;
   size_t bytes = 0;
   if constexpr (requires { typename C::Grid; }) {
@@ -263,8 +214,7 @@ void launch(const Context& ctx, const EncodePlan& p, int64_t rows) {
 }  // namespace
 
 void encode_rows(const Context& ctx, const EncodePlan& plan, int64_t rows) {
-  const bool cache = plan.from == RowsFrom::append || plan.from == RowsFrom::seal;
-  visit(cache ? plan.kv.format.codec : plan.to.codec, [&]<class C>(C) { launch<C>(ctx, plan, rows); });
+  visit(plan.to.codec, [&]<class C>(C) { launch<C>(ctx, plan, rows); });
 }
 
 }  // namespace quire::cuda

@@ -39,4 +39,7 @@ void sample_rows(const Context& ctx, const Tensor& logits, const SampleRow* rows
 void copy_blocks(const Context& ctx, const std::byte* from, std::byte* to, const int32_t* pairs, int64_t count,
                  int64_t block_bytes);
 
+// to[pairs[2i]] = pairs[2i + 1]; pairs on the device or pinned, a place that comes twice with one value.
+void scatter_words(const int32_t* pairs, int64_t count, int32_t* to, StreamHandle stream);
+
 }  // namespace quire::cuda
