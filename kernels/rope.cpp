@@ -7,16 +7,24 @@
 
 namespace quire {
 
-RopeTable::RopeTable(int64_t positions, int64_t rope_dim, double theta)
-    : positions_(positions), dim_(rope_dim), values_(size_t(positions * rope_dim)) {
+std::vector<float> rope_frequencies(int64_t rope_dim, double theta) {
   check(rope_dim > 0 && rope_dim % 2 == 0, "rope: {} rotated dims; an even number is needed", rope_dim);
+  std::vector<float> frequencies;
+  // Rounded to f32 before it meets a position: at position 8000 the difference is visible.
   for (int64_t i = 0; i < rope_dim / 2; ++i) {
-    // The frequency is rounded to f32 first, as the models were trained: at position 8000 the difference is visible.
-    const float frequency = float(std::pow(theta, -2.0 * double(i) / double(rope_dim)));
+    frequencies.push_back(float(std::pow(theta, -2.0 * double(i) / double(rope_dim))));
+  }
+  return frequencies;
+}
+
+RopeTable::RopeTable(int64_t positions, const std::vector<float>& frequencies, float amplitude)
+    : positions_(positions), dim_(2 * int64_t(frequencies.size())), values_(size_t(positions * dim_)) {
+  check(!frequencies.empty(), "rope: no rotated dims; at least one pair is needed");
+  for (int64_t i = 0; i < dim_ / 2; ++i) {
     for (int64_t p = 0; p < positions; ++p) {
-      const float angle = float(p) * frequency;
-      values_[size_t(p * dim_ + i)] = float(std::cos(double(angle)));
-      values_[size_t(p * dim_ + dim_ / 2 + i)] = float(std::sin(double(angle)));
+      const float angle = float(p) * frequencies[size_t(i)];
+      values_[size_t(p * dim_ + i)] = float(std::cos(double(angle))) * amplitude;
+      values_[size_t(p * dim_ + dim_ / 2 + i)] = float(std::sin(double(angle))) * amplitude;
     }
   }
 }

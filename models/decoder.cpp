@@ -4,6 +4,7 @@
 #include "kernels/convert.h"
 #include "kernels/glu.h"
 #include "kernels/rmsnorm.h"
+#include "models/rope_scaling.h"
 
 namespace quire {
 
@@ -29,11 +30,12 @@ Decoder Decoder::load(const Context& ctx, const Checkpoint& checkpoint, const Sc
   d.config_ = checkpoint.config();
   const ModelConfig& c = d.config_;
   const Family& family = find_family(c.family);
-  family.check(c);
   check(
       c.heads / c.kv_heads <= kMaxQueryGroup && c.head_dim <= kMaxHeadDim,
       "{} query heads on {} key and value heads of {} channels are not supported; up to {} a head and {} channels are",
       c.heads, c.kv_heads, c.head_dim, kMaxQueryGroup, kMaxHeadDim);
+  check(c.window == 0 || c.window >= context,
+        "attention over a window of {} tokens is not there yet; a context of up to {} can be used", c.window, c.window);
   const auto report = [&](int64_t done) {
     check(!progress || progress("loading", done, c.layers + 1), "loading was cancelled");
   };
@@ -75,7 +77,8 @@ Decoder Decoder::load(const Context& ctx, const Checkpoint& checkpoint, const Sc
     convert(ctx, table, d.own_embedding_);
     d.embedding_ = d.own_embedding_;
   }
-  d.rope_.emplace_back(context, c.rope_dim, c.rope_theta);
+  d.rope_.emplace_back(context, scaled_rope_frequencies(c.rope_scaling, c.rope_dim, c.rope_theta, context),
+                       float(c.rope_scaling.amplitude));
   if (gpu) d.rope_[0].upload(ctx.stream);
   report(c.layers + 1);
   return d;

@@ -5,11 +5,11 @@
 namespace quire {
 
 const Family& find_family(const std::string& name) {
-  static const Family* const kFamilies[] = {&kLlama};
+  static const Family kFamilies[] = {llama_family(), mistral_family(), qwen2_family()};
   std::string known;
-  for (const Family* family : kFamilies) {
-    if (name == family->name) return *family;
-    known += fmt::format("{}{}", known.empty() ? "" : ", ", family->name);
+  for (const Family& family : kFamilies) {
+    if (name == family.name) return family;
+    known += fmt::format("{}{}", known.empty() ? "" : ", ", family.name);
   }
   fail(fmt::format("models of the family '{}' are not supported; known: {}", name, known));
 }

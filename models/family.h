@@ -8,8 +8,6 @@ namespace quire {
 
 struct Family {
   const char* name;
-  // Error for a configuration this family's block would compute wrongly.
-  void (*check)(const ModelConfig& config);
   // Tensor names of a block, after "model.layers.N.".
   const char* attention_norm;
   const char *q, *k, *v, *o;
@@ -17,7 +15,9 @@ struct Family {
   const char *gate, *up, *down;
 };
 
-extern const Family kLlama;  // llama.cpp
+Family llama_family();
+Family mistral_family();
+Family qwen2_family();
 
 const Family& find_family(const std::string& name);  // Error lists the known ones
 

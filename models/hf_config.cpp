@@ -1,16 +1,33 @@
 #include "models/hf_config.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/error.h"
 #include "base/printable.h"
+#include "models/hf_rope.h"
 #include "models/neutral_key.h"
 
 namespace quire {
 
 namespace {
 
-// What LlamaForCausalLM itself does not know has no effect there and none here.
+constexpr int64_t kMostLayers = 10000;  // a bound for lists of one entry a layer
+
+// An architecture as transformers names it, with the defaults of its configuration class.
+struct Architecture {
+  const char *name, *model_type, *family;
+  int64_t context;
+  std::string_view reads[4];  // of the keys below those it has a meaning for itself
+};
+
+constexpr Architecture kArchitectures[] = {
+    {"LlamaForCausalLM", "llama", "llama", 2048, {}},
+    {"MistralForCausalLM", "mistral", "mistral", 131072, {"sliding_window"}},
+    {"Qwen2ForCausalLM", "qwen2", "qwen2", 32768, {"sliding_window"}},
+};
+
+// Keys of other networks. What an architecture itself does not know has no effect there and none here.
 constexpr NeutralKey kNeutralKeys[] = {
     {"sliding_window", {0, 0}},
     {"num_experts", {0, 0}},
@@ -37,15 +54,24 @@ constexpr NeutralKey kNeutralKeys[] = {
     {"scale_embeddings", {0, 0}},
 };
 
-void check_architecture(const JsonObject& o) {
-  const Json* architectures = o.array("architectures");
+const Architecture& find_architecture(const JsonObject& o) {
+  const Json* names = o.array("architectures");
   const std::string type = o.text("model_type").value_or("");
-  const bool named = architectures && architectures->size() == 1 && (*architectures)[0] == "LlamaForCausalLM";
-  check(named || (!architectures && type == "llama"),
-        "{}: architecture {} (model_type '{}') is not supported; LlamaForCausalLM is", o.where(),
-        architectures ? printable_json(*architectures) : "unnamed", printable(type));
-  check(type == "llama" || type.empty(), "{}: model_type '{}' is not supported; 'llama' is", o.where(),
-        printable(type));
+  std::string known;
+  for (const Architecture& a : kArchitectures) {
+    const bool named = names && names->size() == 1 && (*names)[0] == a.name;
+    if (named || (!names && type == a.model_type)) {
+      check(type == a.model_type || type.empty(), "{}: model_type '{}' does not go with {}; '{}' does", o.where(),
+            printable(type), a.name, a.model_type);
+      return a;
+    }
+    known += fmt::format("{}{}", known.empty() ? "" : ", ", a.name);
+  }
+  fail(fmt::format("{}: architecture {} (model_type '{}') is not supported; known: {}", o.where(),
+                   names ? printable_json(*names) : "unnamed", printable(type), known));
+}
+
+void check_loadable(const JsonObject& o) {
   check(!o.find("auto_map"), "{}: 'auto_map' asks for the model's own Python code, which cannot run here", o.where());
   if (const auto quantization = o.object("quantization_config")) {
     const std::string method = quantization->text("quant_method").value_or("unnamed");
@@ -56,54 +82,82 @@ void check_architecture(const JsonObject& o) {
   }
 }
 
-void check_neutral(const JsonObject& o) {
+void check_neutral(const JsonObject& o, const Architecture& a) {
   for (const NeutralKey& n : kNeutralKeys) {
     const Json* v = o.find(std::string(n.key));
-    if (!v) continue;
+    if (!v || std::find(std::begin(a.reads), std::end(a.reads), n.key) != std::end(a.reads)) continue;
     const double x = v->is_boolean() ? double(v->get<bool>()) : v->is_number() ? v->get<double>() : NAN;
     check(n.allows(x), "{}: '{}' = {} changes the network in a way that is not supported", o.where(), n.key,
           printable_json(*v));
   }
   const std::string act = o.text("hidden_act").value_or("silu");
   check(act == "silu" || act == "swish", "{}: hidden_act '{}' is not supported; 'silu' is", o.where(), printable(act));
-  if (const Json* types = o.array("layer_types")) {
-    for (const Json& type : *types) {
-      check(type == "full_attention", "{}: a layer of type {} is not supported; \"full_attention\" is", o.where(),
-            printable_json(type));
-    }
-  }
 }
 
-// rope_scaling (older) or rope_parameters (newer, which holds rope_theta too).
-double read_rope(const JsonObject& o) {
-  double theta = o.number("rope_theta").value_or(10000.0);
-  for (const char* key : {"rope_scaling", "rope_parameters"}) {
-    const auto rope = o.object(key);
-    if (!rope) continue;
-    const std::string type = rope->text("rope_type").value_or(rope->text("type").value_or("default"));
-    check(type == "default", "{}: rope scaling '{}' is not supported", rope->where(), printable(type));
-    const double part = rope->number("partial_rotary_factor").value_or(1.0);
-    check(part == 1.0, "{}: rotating {} of a head is not supported", rope->where(), part);
-    if (const auto inner = rope->number("rope_theta")) {
-      check(!o.find("rope_theta") || *inner == theta, "{}: rope_theta is {} here and {} outside", rope->where(), *inner,
-            theta);
-      theta = *inner;
+// Which layers see a window only: layer_types where it is spelled out, else `by_default`.
+template <class Fn>
+void read_windowed(const JsonObject& o, ModelConfig& c, Fn&& by_default) {
+  const Json* types = o.array("layer_types");
+  check(!types || int64_t(types->size()) == c.layers, "{}: layer_types has {} entries for {} layers", o.where(),
+        types ? types->size() : 0, c.layers);
+  bool some = false, all = true;
+  for (int64_t layer = 0; layer < c.layers; ++layer) {
+    bool windowed = by_default(layer);
+    if (types) {
+      const Json& type = (*types)[size_t(layer)];
+      windowed = type == "sliding_attention";
+      check(windowed || type == "full_attention",
+            "{}: a layer of type {} is not supported; \"full_attention\" and \"sliding_attention\" are", o.where(),
+            printable_json(type));
     }
+    check(!windowed || c.window > 0, "{}: layer {} attends to a window, but 'sliding_window' is not set", o.where(),
+          layer);
+    c.windowed.push_back(windowed);
+    some = some || windowed;
+    all = all && windowed;
   }
-  return theta;
+  if (!some) c.window = 0;
+  if (!some || all) c.windowed.clear();
+}
+
+int64_t read_window(const JsonObject& o, int64_t by_default) {
+  if (o.json().contains("sliding_window") && !o.find("sliding_window")) return 0;  // null: none
+  const int64_t window = o.integer("sliding_window").value_or(by_default);
+  check(window > 0, "{}: sliding_window is {}; it must be positive, or null", o.where(), window);
+  return window;
+}
+
+void read_attention(const JsonObject& o, ModelConfig& c) {
+  const auto nowhere = [](int64_t) { return false; };
+  if (c.family == "mistral") {
+    c.window = read_window(o, 4096);
+    read_windowed(o, c, [&](int64_t) { return c.window > 0; });
+  } else if (c.family == "qwen2") {
+    c.window = o.boolean("use_sliding_window").value_or(false) ? read_window(o, 4096) : 0;
+    const int64_t first = o.integer("max_window_layers").value_or(28);
+    read_windowed(o, c, [&](int64_t layer) { return c.window > 0 && layer >= first; });
+    c.attention_bias = true;
+  } else {
+    read_windowed(o, c, nowhere);
+    c.attention_bias = o.boolean("attention_bias").value_or(false);
+    c.mlp_bias = o.boolean("mlp_bias").value_or(false);
+  }
 }
 
 }  // namespace
 
 ModelConfig read_hf_config(const JsonObject& o) {
-  check_architecture(o);
-  check_neutral(o);
+  const Architecture& architecture = find_architecture(o);
+  check_loadable(o);
+  check_neutral(o, architecture);
   ModelConfig c;
-  c.family = "llama";
+  c.family = architecture.family;
   c.name = o.text("_name_or_path").value_or("");
   c.hidden = o.needed_integer("hidden_size");
   c.ffn = o.needed_integer("intermediate_size");
   c.layers = o.needed_integer("num_hidden_layers");
+  check(c.layers >= 1 && c.layers <= kMostLayers, "{}: num_hidden_layers is {}; 1 to {} are allowed in this model",
+        o.where(), c.layers, kMostLayers);
   c.heads = o.needed_integer("num_attention_heads");
   c.vocab = o.needed_integer("vocab_size");
   c.kv_heads = o.integer("num_key_value_heads").value_or(c.heads);
@@ -112,13 +166,11 @@ ModelConfig read_hf_config(const JsonObject& o) {
   check(head_dim || c.hidden % c.heads == 0, "{}: {} dimensions do not divide into {} heads", o.where(), c.hidden,
         c.heads);
   c.head_dim = c.rope_dim = head_dim ? *head_dim : c.hidden / c.heads;
-  // The defaults are those of transformers' LlamaConfig.
-  c.context = o.integer("max_position_embeddings").value_or(2048);
+  c.context = o.integer("max_position_embeddings").value_or(architecture.context);
   c.norm_eps = o.number("rms_norm_eps").value_or(1e-6);
   c.tied_embeddings = o.boolean("tie_word_embeddings").value_or(false);
-  c.attention_bias = o.boolean("attention_bias").value_or(false);
-  c.mlp_bias = o.boolean("mlp_bias").value_or(false);
-  c.rope_theta = read_rope(o);
+  read_attention(o, c);
+  read_hf_rope(o, c);
   return c;
 }
 

@@ -4,22 +4,19 @@
 
 namespace quire {
 
-const Family kLlama{
-    .name = "llama",
-    .check =
-        [](const ModelConfig& c) {
-          check(c.rope_dim == c.head_dim, "llama: rope over {} of {} channels of a head is not supported", c.rope_dim,
-                c.head_dim);
-        },
-    .attention_norm = "input_layernorm",
-    .q = "self_attn.q_proj",
-    .k = "self_attn.k_proj",
-    .v = "self_attn.v_proj",
-    .o = "self_attn.o_proj",
-    .ffn_norm = "post_attention_layernorm",
-    .gate = "mlp.gate_proj",
-    .up = "mlp.up_proj",
-    .down = "mlp.down_proj",
-};
+Family llama_family() {
+  return {
+      .name = "llama",
+      .attention_norm = "input_layernorm",
+      .q = "self_attn.q_proj",
+      .k = "self_attn.k_proj",
+      .v = "self_attn.v_proj",
+      .o = "self_attn.o_proj",
+      .ffn_norm = "post_attention_layernorm",
+      .gate = "mlp.gate_proj",
+      .up = "mlp.up_proj",
+      .down = "mlp.down_proj",
+  };
+}
 
 }  // namespace quire

@@ -26,22 +26,26 @@ TEST_F(HfDirectory, NamesWhatIsMissing) {
 }
 
 TEST_F(HfDirectory, RefusesNetworksItCannotRun) {
-  expect_config_refused("architectures", {"MistralForCausalLM"}, {"MistralForCausalLM", "LlamaForCausalLM is"});
+  expect_config_refused("architectures", {"MixtralForCausalLM"}, {"MixtralForCausalLM", "known: LlamaForCausalLM"});
+  expect_config_refused("architectures", {"MistralForCausalLM"}, {"model_type 'llama' does not go with Mistral"});
   expect_config_refused("architectures", Ordered::array(), {"is not supported"});
   expect_config_refused("model_type", "mixtral", {"model_type 'mixtral'"});
   expect_config_refused("auto_map", {{"AutoModel", "x.py"}}, {"auto_map"});
   expect_config_refused("quantization_config", {{"quant_method", "gptq"}}, {"quantized by 'gptq' cannot be read yet"});
   expect_config_refused("hidden_act", "gelu", {"hidden_act 'gelu'"});
-  expect_config_refused("rope_scaling", {{"rope_type", "llama3"}, {"factor", 8}}, {"rope scaling 'llama3'"});
-  expect_config_refused("rope_scaling", {{"type", "linear"}, {"factor", 2}}, {"rope scaling 'linear'"});
-  expect_config_refused("rope_parameters", {{"rope_type", "yarn"}}, {"rope scaling 'yarn'"});
+  expect_config_refused("rope_scaling", {{"rope_type", "llama3"}, {"factor", 8}}, {"'low_freq_factor' is missing"});
+  expect_config_refused("rope_scaling", {{"type", "linear"}, {"factor", 0}}, {"factor is 0", "positive"});
+  expect_config_refused("rope_scaling", {{"type", "dynamic"}, {"factor", 2}}, {"rope scaling 'dynamic'", "llama3"});
+  expect_config_refused("rope_parameters", {{"rope_type", "yarn"}}, {"'factor' is missing"});
+  expect_config_refused("rope_scaling", {{"rope_type", "longrope"}, {"long_factor", {1, 2}}}, {"'short_factor' has 0"});
   expect_config_refused("rope_parameters", {{"rope_theta", 5.0}}, {"rope_theta is 5 here and 10000 outside"});
   expect_config_refused("sliding_window", 4096, {"'sliding_window' = 4096"});
   expect_config_refused("num_local_experts", 8, {"'num_local_experts' = 8"});
   expect_config_refused("final_logit_softcapping", 30.0, {"'final_logit_softcapping' = 30.0"});
   expect_config_refused("partial_rotary_factor", 0.5, {"'partial_rotary_factor' = 0.5"});
   expect_config_refused("rope_interleaved", true, {"'rope_interleaved' = true"});
-  expect_config_refused("layer_types", {"sliding_attention"}, {"\"sliding_attention\""});
+  expect_config_refused("layer_types", {"sliding_attention"},
+                        {"layer 0 attends to a window", "'sliding_window' is not set"});
   expect_config_refused("attention_bias", true, {"'model.layers.0.self_attn.q_proj.bias' is missing"});
   expect_config_refused("mlp_bias", true, {"'model.layers.0.mlp.gate_proj.bias' is missing"});
   expect_config_refused("tie_word_embeddings", false, {"'lm_head.weight' is missing"});
