@@ -38,7 +38,7 @@ const std::string& Checkpoint::container() const { return state_->container; }
 const std::optional<Scheme>& Checkpoint::stored_scheme() const { return state_->stored_scheme; }
 const std::vector<CheckpointTensor>& Checkpoint::list() const { return state_->tensors; }
 const std::vector<CheckpointTensor>& Checkpoint::tensors() const {
-  for (const auto& [index, reordered] : state_->reordered) find(state_->tensors[index].name);
+  for (const auto& [index, made] : state_->made) find(state_->tensors[index].name);
   return state_->tensors;
 }
 const std::vector<std::pair<std::string, std::string>>& Checkpoint::metadata() const { return state_->metadata; }
@@ -47,14 +47,15 @@ const CheckpointTensor* Checkpoint::find(const std::string& name) const {
   const auto it = state_->by_name.find(name);
   if (it == state_->by_name.end()) return nullptr;
   CheckpointTensor& t = state_->tensors[it->second];
-  const auto found = state_->reordered.find(it->second);
-  if (found == state_->reordered.end() || t.tensor.data.ptr) return &t;
-  Checkpoint::State::Reordered& r = found->second;
-  r.buffer = Buffer(size_t(r.count * r.bytes));
-  for (int64_t i = 0; i < r.count; ++i)
-    std::memcpy(r.buffer.data() + i * r.bytes, r.source + r.place_of(i) * r.bytes, size_t(r.bytes));
-  state_->release(r.source, size_t(r.count * r.bytes));
-  t.tensor.data.ptr = r.buffer.data();
+  const auto found = state_->made.find(it->second);
+  if (found == state_->made.end() || found->second.buffer.data()) return &t;
+  Checkpoint::State::Made& made = found->second;
+  const Format format = format_of(t.tensor);
+  made.buffer = Buffer(size_t(storage_bytes(format, t.tensor.rows, t.tensor.cols)));
+  const Tensor to = place_tensor(made.buffer.data(), format, t.tensor.rows, t.tensor.cols);
+  made.fill(to);
+  for (const auto& source : made.sources) state_->release(source.data(), source.size());
+  t.tensor = to;
   return &t;
 }
 
@@ -75,10 +76,10 @@ void Checkpoint::release(const std::string& name) const {
   const auto it = state_->by_name.find(name);
   if (it == state_->by_name.end()) return;
   Tensor& t = state_->tensors[it->second].tensor;
-  const auto reordered = state_->reordered.find(it->second);
-  if (reordered == state_->reordered.end()) return release(t);
-  reordered->second.buffer = Buffer();
-  t.data.ptr = nullptr;
+  const auto made = state_->made.find(it->second);
+  if (made == state_->made.end()) return release(t);
+  made->second.buffer = Buffer();
+  t = place_tensor(nullptr, format_of(t), t.rows, t.cols);
 }
 
 const Tensor& Checkpoint::get(const std::string& name) const {
@@ -118,10 +119,20 @@ void CheckpointBuilder::add(std::string name, std::string source_name, Codec cod
 void CheckpointBuilder::add_reordered(std::string name, std::string source_name, Codec codec, int64_t rows,
                                       int64_t cols, const std::byte* bytes, bool vector,
                                       std::function<int64_t(int64_t)> place_of) {
-  const Tensor t = view(codec, rows, cols, nullptr);
-  const int64_t count = vector ? cols : rows;
-  state_->reordered[state_->tensors.size()] = {bytes, count, rows * t.data.pitch / count, std::move(place_of), {}};
-  add(std::move(name), std::move(source_name), t);
+  const int64_t count = vector ? cols : rows, row_bytes = tensor_bytes({codec, info(codec).group}, rows, cols) / count;
+  const auto fill = [=, place_of = std::move(place_of)](const Tensor& to) {
+    for (int64_t i = 0; i < count; ++i)
+      std::memcpy(to.data.ptr + i * row_bytes, bytes + place_of(i) * row_bytes, size_t(row_bytes));
+  };
+  add_made(std::move(name), std::move(source_name), {codec, info(codec).group}, rows, cols,
+           {{bytes, size_t(count * row_bytes)}}, fill);
+}
+
+CheckpointTensor& CheckpointBuilder::add_made(std::string name, std::string source_name, Format format, int64_t rows,
+                                              int64_t cols, std::vector<std::span<const std::byte>> sources,
+                                              std::function<void(const Tensor& to)> fill) {
+  state_->made[state_->tensors.size()] = {std::move(fill), std::move(sources), {}};
+  return add(std::move(name), std::move(source_name), place_tensor(nullptr, format, rows, cols));
 }
 
 const std::byte* CheckpointBuilder::aligned(const std::byte* bytes, size_t size, size_t alignment) {
@@ -131,10 +142,11 @@ const std::byte* CheckpointBuilder::aligned(const std::byte* bytes, size_t size,
   return copy;
 }
 
-void CheckpointBuilder::add(std::string name, std::string source_name, const Tensor& t) {
+CheckpointTensor& CheckpointBuilder::add(std::string name, std::string source_name, const Tensor& t) {
   const bool is_new = state_->by_name.emplace(name, state_->tensors.size()).second;
   check(is_new, "'{}': tensor '{}' appears twice", path_, printable(name));
   state_->tensors.push_back({std::move(name), std::move(source_name), t});
+  return state_->tensors.back();
 }
 
 void CheckpointBuilder::check_tensors() const {

@@ -1,8 +1,9 @@
 // A model file or directory, opened: configuration, tokenizer and tensors as views of mapped memory, under HuggingFace
 // names
 // ("model.layers.0.self_attn.q_proj.weight", "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"),
-// whatever the container. Codes and scales are the file's, bit for bit; only the order of rows may be changed (GGUF's q
-// and k). Not thread safe: tensors whose rows are re-ordered are made when they are asked for.
+// whatever the container. Codes and scales are the file's, bit for bit; only where they lie may change (GGUF's q
+// and k, other writers' packings). Not thread safe: tensors that do not lie in the file as they are needed are made
+// when they are asked for.
 #pragma once
 #include <memory>
 #include <optional>
@@ -17,10 +18,21 @@
 
 namespace quire {
 
+// What its writer does to x (T, K) before it meets the tensor's columns: they are put in another order (GPTQ's
+// act-order, where columns of one group do not lie together), then every `hadamard` of them are transformed (QuaRot).
+struct InputTransform {
+  std::vector<int32_t> order;  // column c of the tensor belongs to column order[c] of x; empty: as they are
+  int64_t hadamard = 0;        // order of the transform; 0: none
+  bool operator==(const InputTransform&) const = default;
+};
+
 struct CheckpointTensor {
   std::string name;         // HuggingFace name
   std::string source_name;  // as in the file
   Tensor tensor;            // (rows, cols); vectors are (1, n)
+  // What the method that quantized it makes of x; empty: what the format suggests (linear.h, activation_format).
+  std::optional<Format> activation = {};
+  std::shared_ptr<const InputTransform> input = {};  // null: x as it is
 };
 
 class Checkpoint {
@@ -41,8 +53,8 @@ class Checkpoint {
   const Tensor& get(const std::string& name) const;             // Error names what is missing
   // These bytes need not stay in memory: what lies in a mapped file is read from it again when it is needed.
   void release(const Tensor& view) const;
-  // The same for a whole tensor, also if its rows had to be put in another order: views of it are invalid from then on,
-  // and get() puts them in order again.
+  // The same for a whole tensor, also if it had to be made: views of it are invalid from then on, and get() makes it
+  // again.
   void release(const std::string& name) const;
   const std::vector<std::pair<std::string, std::string>>& metadata() const;  // key, printable value (long ones cut)
 

@@ -1,6 +1,7 @@
 // What the readers share: where a checkpoint is put together and checked. Internal to the readers.
 #pragma once
 #include <functional>
+#include <span>
 #include <unordered_map>
 
 #include "base/mapped_file.h"
@@ -19,14 +20,13 @@ struct Checkpoint::State {
   std::vector<std::pair<std::string, std::string>> metadata;
   std::vector<MappedFile> files;  // what views point into
   std::vector<Buffer> buffers;    // what had to be copied because it was misaligned
-  // Tensors whose rows (of a vector: elements) come in another order than in the file: put together when asked for.
-  struct Reordered {
-    const std::byte* source;
-    int64_t count, bytes;                      // rows, and of one row
-    std::function<int64_t(int64_t)> place_of;  // where row r lies in the file
+  // Tensors that do not lie in the file as they are needed: made when asked for, so that few are there at once.
+  struct Made {
+    std::function<void(const Tensor& to)> fill;       // its planes, as place_tensor lays them out, zeroed
+    std::vector<std::span<const std::byte>> sources;  // what fill reads
     Buffer buffer;
   };
-  std::unordered_map<size_t, Reordered> reordered;  // by index in tensors
+  std::unordered_map<size_t, Made> made;  // by index in tensors
 
   void release(const std::byte* bytes, size_t size) const;  // if they lie in a file
 };
@@ -43,8 +43,13 @@ class CheckpointBuilder {
   // The same with row r (of a vector: element r) taken from place_of(r) of the file.
   void add_reordered(std::string name, std::string source_name, Codec codec, int64_t rows, int64_t cols,
                      const std::byte* bytes, bool vector, std::function<int64_t(int64_t)> place_of);
-  // Any tensor, whose planes point into kept files or at what aligned() gave.
-  void add(std::string name, std::string source_name, const Tensor& t);
+  // Any tensor, whose planes point into kept files or at what aligned() gave. The reference holds until the next one.
+  CheckpointTensor& add(std::string name, std::string source_name, const Tensor& t);
+  // A tensor that `fill` puts together from `sources` (of kept files) when it is asked for. Nothing may be left for it
+  // to refuse.
+  CheckpointTensor& add_made(std::string name, std::string source_name, Format format, int64_t rows, int64_t cols,
+                             std::vector<std::span<const std::byte>> sources,
+                             std::function<void(const Tensor& to)> fill);
   // The bytes themselves, or a copy that is kept if they are not aligned.
   const std::byte* aligned(const std::byte* bytes, size_t size, size_t alignment);
   // Every tensor belongs to the network and has its shape, and none is missing. To be called before the tokenizer is

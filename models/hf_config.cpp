@@ -73,13 +73,6 @@ const Architecture& find_architecture(const JsonObject& o) {
 
 void check_loadable(const JsonObject& o) {
   check(!o.find("auto_map"), "{}: 'auto_map' asks for the model's own Python code, which cannot run here", o.where());
-  if (const auto quantization = o.object("quantization_config")) {
-    const std::string method = quantization->text("quant_method").value_or("unnamed");
-    check(method == "quire",
-          "{}: weights quantized by '{}' cannot be read yet; f16, bf16 and f32 directories, GGUF files and what "
-          "`quire quantize` writes can",
-          o.where(), printable(method));
-  }
 }
 
 void check_neutral(const JsonObject& o, const Architecture& a) {

@@ -8,8 +8,8 @@
 #include "base/printable.h"
 #include "models/checkpoint_builder.h"
 #include "models/hf_config.h"
+#include "models/hf_quantized.h"
 #include "models/hf_tokenizer.h"
-#include "models/network_tensors.h"
 #include "models/stored.h"
 
 namespace quire {
@@ -41,17 +41,6 @@ Shards read_index(const std::string& path) {
   return shards;
 }
 
-void add_tensor(CheckpointBuilder& builder, const ModelConfig& config, const SafetensorsTensor& t) {
-  if (t.name.ends_with(".rotary_emb.inv_freq")) return;              // follows from rope_theta; old writers kept it
-  if (t.name == "lm_head.weight" && config.tied_embeddings) return;  // the embedding stands for it, as in transformers
-  const auto codec = safetensors_codec(t.dtype);
-  check(codec.has_value(), "'{}': tensor '{}' is in {}, which cannot be read; F32, F16 and BF16 can", builder.path(),
-        printable(t.name), t.dtype);
-  check(t.shape.size() == 1 || t.shape.size() == 2, "'{}': tensor '{}' has {} dimensions; 1 or 2 are expected",
-        builder.path(), printable(t.name), t.shape.size());
-  builder.add(t.name, t.name, *codec, t.shape.size() == 2 ? t.shape[0] : 1, t.shape.back(), t.bytes.data());
-}
-
 // listed: the tensors the index says are in the file; null without an index.
 SafetensorsFile open_file(const std::string& path, const std::set<std::string>* listed) {
   SafetensorsFile file{MappedFile(path)};
@@ -75,10 +64,19 @@ std::vector<SafetensorsFile> open_files(const std::string& path) {
     return files;
   }
   const std::string index = file_in("model.safetensors.index.json");
-  check(std::filesystem::exists(index),
-        "'{}': neither model.safetensors nor model.safetensors.index.json is there (PyTorch's .bin files are not "
-        "supported)",
-        path);
+  if (!std::filesystem::exists(index)) {
+    // AutoGPTQ names its one file after the settings.
+    std::vector<std::string> found;
+    for (const auto& entry : std::filesystem::directory_iterator(path)) {
+      if (entry.path().extension() == kExtension) found.push_back(entry.path().string());
+    }
+    check(found.size() == 1,
+          "'{}': neither model.safetensors nor model.safetensors.index.json is there, and {} other safetensors files, "
+          "not one (PyTorch's .bin and .pt files: tools/convert_torch.py makes safetensors of them)",
+          path, found.size());
+    files.push_back(open_file(found[0], nullptr));
+    return files;
+  }
   for (const auto& [file, names] : read_index(index)) files.push_back(open_file(file_in(file), &names));
   return files;
 }
@@ -111,8 +109,11 @@ Checkpoint open_hf_directory(const std::string& path) {
   if (state.stored_scheme) {
     add_stored_tensors(builder, *state.stored_scheme, files);
   } else {
-    for (const SafetensorsFile& file : files) {
-      for (const SafetensorsTensor& t : file.tensors()) add_tensor(builder, state.config, t);
+    Entries entries(files, path);
+    if (const auto quantization = find_quantization(path, object, entries)) {
+      add_quantized_tensors(builder, object, *quantization, entries);
+    } else {
+      entries.for_each_left([&](const SafetensorsTensor& t) { add_plain_tensor(builder, t); });
     }
   }
   for (SafetensorsFile& file : files) state.files.push_back(std::move(file).release());

@@ -6,8 +6,9 @@
 
 namespace quire {
 
-Format activation_format(const Scheme& scheme, Format weight) {
+Format activation_format(const Scheme& scheme, Format weight, const std::optional<Format>& stored) {
   if (!scheme.native_activation) return scheme.activation;
+  if (stored) return *stored;
   const CodecInfo& codec = info(weight.codec);
   if (codec.integer && codec.group > 0) return {id<Int8>, codec.group};
   return {id<F32>, 0};
@@ -141,14 +142,26 @@ LinearPart load_part(const Context& ctx, const Checkpoint& checkpoint, const std
 Linear Linear::load(const Context& ctx, const Checkpoint& checkpoint, const std::vector<std::string>& names,
                     const Scheme& scheme, Format format) {
   Linear linear;
-  const auto weight_format = [&](const std::string& name) {
-    return scheme.native ? format_of(checkpoint.get(name + ".weight")) : format;
+  struct Kind {  // what decides whether matrices can be one
+    Format weight, activation;
+    std::shared_ptr<const InputTransform> input;
+    bool operator==(const Kind& o) const {
+      return weight == o.weight && activation == o.activation &&
+             (input == o.input || (input && o.input && *input == *o.input));
+    }
+  };
+  const auto kind_of = [&](const std::string& name) {
+    checkpoint.get(name + ".weight");  // Error if it is missing
+    const CheckpointTensor& t = *checkpoint.find(name + ".weight");
+    const Format weight = scheme.native ? format_of(t.tensor) : format;
+    return Kind{weight, activation_format(scheme, weight, t.activation), t.input};
   };
   for (size_t i = 0; i < names.size();) {
-    const Format weight = weight_format(names[i]);
+    const Kind kind = kind_of(names[i]);
     std::vector<std::string> together;
-    while (i < names.size() && weight_format(names[i]) == weight) together.push_back(names[i++]);
-    LinearPart part = load_part(ctx, checkpoint, together, weight, activation_format(scheme, weight));
+    while (i < names.size() && kind_of(names[i]) == kind) together.push_back(names[i++]);
+    LinearPart part = load_part(ctx, checkpoint, together, kind.weight, kind.activation);
+    part.transform = LoadedTransform(ctx, kind.input, part.weight.problem.k);
     part.begin = linear.n_;
     linear.n_ += part.weight.problem.n;
     linear.k_ = part.weight.problem.k;
@@ -161,7 +174,7 @@ Linear Linear::load(const Context& ctx, const Checkpoint& checkpoint, const std:
   }
   linear.input_ = linear.parts_[0].weight.problem.x;
   for (const LinearPart& part : linear.parts_) {
-    if (!(part.weight.problem.x == linear.input_)) linear.input_ = {id<F32>, 0};
+    if (part.transform || !(part.weight.problem.x == linear.input_)) linear.input_ = {id<F32>, 0};
   }
   return linear;
 }
@@ -172,12 +185,13 @@ void Linear::run(const Context& ctx, const Tensor& x, const Tensor& y, const flo
   });
   for (const LinearPart& part : parts_) {
     const Format wanted = part.weight.problem.x;
-    Tensor in = x;
-    if (!(format_of(x) == wanted)) {
+    Tensor in = part.transform ? part.transform.apply(ctx, x) : x;
+    if (!(format_of(in) == wanted)) {
       const StorageOptions options{.row_align = 64, .sums = true, .device = ctx.device};
+      const Tensor from = in;
       in = place_tensor(ctx.scratch->take_bytes(size_t(storage_bytes(wanted, x.rows, x.cols, options))), wanted, x.rows,
                         x.cols, options);
-      convert(ctx, x, in);
+      convert(ctx, from, in);
     }
     Epilogue epilogue;
     if (!part.bias.empty()) epilogue.bias = part.bias.data();
@@ -216,6 +230,7 @@ std::string Linear::description() const {
   for (const LinearPart& part : parts_) {
     text += fmt::format("{}{}: {} x {} in {}", text.empty() ? "" : ", ", part.names, to_string(part.weight.problem.w),
                         to_string(part.weight.problem.x), part.weight.layout ? part.weight.layout->name : "rows");
+    if (part.transform) text += fmt::format(" ({})", part.transform.description());
   }
   return text;
 }

@@ -1,11 +1,11 @@
 // y = x w^T (+ bias), with its weight packed for the activations it will meet. Several matrices that read the same x
-// (q, k, v; gate, up) are one Linear: one matmul where their formats agree, one each where not.
+// (q, k, v; gate, up) are one Linear: one matmul where their formats and what they do to x agree, one each where not.
 #pragma once
 #include <string>
 #include <vector>
 
 #include "kernels/matmul.h"
-#include "models/checkpoint.h"
+#include "models/input_transform.h"
 #include "quant/scheme.h"
 
 namespace quire {
@@ -15,6 +15,7 @@ struct LinearPart {
   std::vector<float> bias;
   Buffer device_bias;  // the same on a GPU
   int64_t begin;       // first column of y
+  LoadedTransform transform;
   std::string names;
 };
 
@@ -25,7 +26,7 @@ class Linear {
   static Linear load(const Context& ctx, const Checkpoint& checkpoint, const std::vector<std::string>& names,
                      const Scheme& scheme, Format format);
 
-  // The format x should be written in: what every part reads, or f32 if they differ.
+  // The format x should be written in: what every part reads, or f32 if they differ or transform it.
   Format input() const { return input_; }
   int64_t n() const { return n_; }
   int64_t k() const { return k_; }
@@ -48,8 +49,8 @@ class Linear {
 // A tensor of the checkpoint (host memory) in `format`, on the context's device.
 OwnedTensor tensor_in(const Context& ctx, const Tensor& src, Format format);
 
-// Activations for a weight format: what the scheme says, or int8 in the block length for GGUF blocks and f32 for the
-// rest.
-Format activation_format(const Scheme& scheme, Format weight);
+// Activations for a weight format: what the scheme says; else what the checkpoint says of the tensor, or int8 in the
+// block length for GGUF blocks and f32 for the rest.
+Format activation_format(const Scheme& scheme, Format weight, const std::optional<Format>& stored = {});
 
 }  // namespace quire

@@ -1,11 +1,10 @@
 #include "models/stored.h"
 
 #include <cmath>
-#include <cstring>
-#include <unordered_map>
 
 #include "base/error.h"
 #include "base/printable.h"
+#include "models/entries.h"
 #include "models/network_tensors.h"
 
 namespace quire {
@@ -47,44 +46,6 @@ const char* data_type(Codec codec) {
   if (codec == id<E4M3>) return "F8_E4M3";
   return "U8";
 }
-
-// Entries of all files by name, and which of them were used.
-class Entries {
- public:
-  Entries(std::span<const SafetensorsFile> files, const std::string& path) : path_(path) {
-    for (const SafetensorsFile& file : files) {
-      for (const SafetensorsTensor& t : file.tensors()) {
-        check(by_name_.emplace(t.name, Entry{&t, false}).second, "'{}': tensor '{}' appears twice", path,
-              printable(t.name));
-      }
-    }
-  }
-  bool has(const std::string& name) const { return by_name_.count(name) > 0; }
-  std::span<const std::byte> take(const std::string& name, const StoredPlane& plane) {
-    const auto it = by_name_.find(name);
-    check(it != by_name_.end(), "'{}': tensor '{}' is missing", path_, printable(name));
-    it->second.used = true;
-    const SafetensorsTensor& t = *it->second.tensor;
-    check(t.dtype == plane.dtype && t.shape == plane.shape,
-          "'{}': tensor '{}' is {} {} where the configuration needs {} {}", path_, printable(name), t.dtype,
-          printable_json(t.shape), plane.dtype, printable_json(plane.shape));
-    return t.bytes;  // as many as dtype and shape say: safetensors.cpp
-  }
-  void check_all_used() const {
-    for (const auto& [name, entry] : by_name_) {
-      check(entry.used, "'{}': tensor '{}' is not part of the network; without it the results would not be the model's",
-            path_, printable(name));
-    }
-  }
-
- private:
-  struct Entry {
-    const SafetensorsTensor* tensor;
-    bool used;
-  };
-  const std::string& path_;
-  std::unordered_map<std::string, Entry> by_name_;
-};
 
 // What encoding never makes and arithmetic relies on: finite scales, and codes that fit in a byte.
 void check_scales(const Tensor& t, const std::string& name, const std::string& path) {
@@ -194,7 +155,7 @@ void add_stored_tensors(CheckpointBuilder& builder, const Scheme& scheme, std::s
     t.rows = shape.rows;
     t.cols = shape.cols;
     for (const StoredPlane& plane : stored_planes(format, shape.rows, shape.cols)) {
-      const auto bytes = entries.take(name + plane.suffix, plane);
+      const auto bytes = entries.take(name + plane.suffix, plane.dtype, plane.shape);
       // Blocks of GGUF begin with an f16.
       const int64_t alignment = info(format.codec).group > 0 ? 2 : plane.alignment;
       const std::byte* at = builder.aligned(bytes.data(), bytes.size(), size_t(alignment));

@@ -19,6 +19,8 @@ struct HadamardShape {
 };
 void hadamard(const Context& ctx, const Tensor& x, const HadamardShape& h, float* out, int64_t ld);
 
+void permute_columns(const Context& ctx, const Tensor& x, const int32_t* order, const Tensor& y);
+
 // Canonical rows of any format, in matmul.h's written order. x f32 (M, K) with leading dimension ldx.
 void matmul_float(const Context& ctx, const float* x, int64_t ldx, int64_t rows, const Tensor& w, const Tensor& y,
                   const Epilogue& epilogue);

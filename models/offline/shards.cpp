@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <map>
 #include <set>
 
 #include "base/error.h"
@@ -55,8 +56,15 @@ void lay_out(Shard& shard) {
 std::vector<Shard> plan_shards(const Checkpoint& checkpoint, const Scheme& scheme, int64_t shard_bytes) {
   std::vector<Shard> shards(1);
   int64_t filled = 0;
+  std::map<std::string, const CheckpointTensor*> listed;  // shapes alone: nothing is made for them
+  for (const CheckpointTensor& t : checkpoint.list()) listed[t.name] = &t;
   for (const std::string& name : names_in_order(checkpoint)) {
-    const Tensor& t = checkpoint.get(name);
+    const Tensor& t = listed.at(name)->tensor;
+    check(
+        !listed.at(name)->input,
+        "quantize: '{}' comes with an order or a transform of its inputs (act-order, QuaRot), which cannot be stored; "
+        "start from the model's floats",
+        name);
     const Format format = stored_format(scheme, name, t.rows == 1);
     const std::vector<StoredPlane> planes = stored_planes(format, t.rows, t.cols);
     int64_t bytes = 0;

@@ -31,7 +31,7 @@ TEST_F(HfDirectory, RefusesNetworksItCannotRun) {
   expect_config_refused("architectures", Ordered::array(), {"is not supported"});
   expect_config_refused("model_type", "mixtral", {"model_type 'mixtral'"});
   expect_config_refused("auto_map", {{"AutoModel", "x.py"}}, {"auto_map"});
-  expect_config_refused("quantization_config", {{"quant_method", "gptq"}}, {"quantized by 'gptq' cannot be read yet"});
+  expect_config_refused("quantization_config", {{"quant_method", "hqq"}}, {"quantized by 'hqq' cannot be read"});
   expect_config_refused("hidden_act", "gelu", {"hidden_act 'gelu'"});
   expect_config_refused("rope_scaling", {{"rope_type", "llama3"}, {"factor", 8}}, {"'low_freq_factor' is missing"});
   expect_config_refused("rope_scaling", {{"type", "linear"}, {"factor", 0}}, {"factor is 0", "positive"});

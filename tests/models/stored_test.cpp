@@ -219,7 +219,7 @@ TEST_F(StoredFiles, ThatWereTamperedWithAreRefusedByName) {
 }
 
 TEST_F(StoredFiles, WhoseConfigurationCannotBeAreRefused) {
-  expect_config_refused("quant_method", "gptq", {"'gptq' cannot be read"});
+  expect_config_refused("quant_method", "hqq", {"'hqq' cannot be read"});
   expect_config_refused("format_version", 2, {"format_version 2", "newer"});
   expect_config_refused("format_version", nullptr, {"'format_version' is missing"});
   expect_config_refused("scheme", "w4 a8\x1b[2J", {"'scheme' must be a word"});

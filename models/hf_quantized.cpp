@@ -1,0 +1,207 @@
+#include "models/hf_quantized.h"
+
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+
+#include "base/error.h"
+#include "base/printable.h"
+
+namespace quire {
+
+namespace {
+
+struct Method {
+  const char* name;  // quant_method
+  std::string (*add)(const QuantizedSource& source);
+};
+constexpr Method kMethods[] = {
+    {"gptq", add_gptq_tensors},
+    {"awq", add_awq_tensors},
+};
+
+// Configurations that older writers put beside config.json, for directories where that names no method.
+struct SideFile {
+  const char* name;
+  const char* method;  // unless the file says otherwise
+};
+constexpr SideFile kSideFiles[] = {{"quantize_config.json", "gptq"}, {"quant_config.json", "awq"}};
+
+constexpr size_t kMaxSideFile = 10'000'000;
+
+const Method* find_method(const std::string& name) {
+  for (const Method& m : kMethods) {
+    if (name == m.name) return &m;
+  }
+  return nullptr;
+}
+
+std::string known_methods() {
+  std::string names;
+  for (const Method& m : kMethods) names += fmt::format("{}, ", m.name);
+  return names + "and what `quire quantize` writes";
+}
+
+bool all_zero(std::span<const std::byte> bytes) {
+  for (const std::byte b : bytes) {
+    if (b != std::byte{0}) return false;
+  }
+  return true;
+}
+
+// Writers that give every linear a bias fill those with zeros that the network does not have.
+bool is_void_bias(const ModelConfig& config, const SafetensorsTensor& t) {
+  return t.name.ends_with(".bias") && !network_tensor(config, t.name) && all_zero(t.bytes);
+}
+
+Format grouped_format(const GroupedCodes& c, bool symmetric) {
+  const int32_t group = c.group >= c.cols ? 0 : int32_t(c.group);
+  switch (c.bits) {
+    case 2:
+      return {symmetric ? id<Int2> : id<Int2Z>, group};
+    case 3:
+      return {symmetric ? id<Int3> : id<Int3Z>, group};
+    case 4:
+      return {symmetric ? id<Int4> : id<Int4Z>, group};
+    default:
+      return {symmetric ? id<Int8> : id<Int8Z>, group};
+  }
+}
+
+template <class Planes>
+void put_codes(const Tensor& to, int64_t r, const uint8_t* codes) {
+  Planes::write(to, r, 0, to.cols, codes);
+}
+
+void fill_grouped(const GroupedCodes& c, const InputTransform* input, const Tensor& to) {
+  const bool zeros = to.aux.ptr != nullptr, flip = to.codec == id<Int8>;  // int8 codes lie in two's complement
+  std::vector<uint8_t> block(size_t(c.block * c.cols)), row(static_cast<size_t>(c.cols));
+  for (int64_t r0 = 0; r0 < c.rows; r0 += c.block) {
+    const int64_t n = std::min(c.block, c.rows - r0);
+    c.codes(r0, n, block.data());
+    for (int64_t i = 0; i < n; ++i) {
+      const uint8_t* in = block.data() + i * c.cols;
+      for (int64_t k = 0; k < c.cols; ++k)
+        row[size_t(k)] = uint8_t(in[input ? input->order[size_t(k)] : k] ^ (flip ? 0x80 : 0));
+      visit(to.codec, [&]<class C>(C) {
+        if constexpr (requires { typename C::Planes; }) put_codes<typename C::Planes>(to, r0 + i, row.data());
+      });
+      for (int64_t g = 0; g < to.groups(); ++g) {
+        to.scale.row<float>(r0 + i)[g] = c.scale(r0 + i, g);
+        if (zeros) to.aux.row<uint8_t>(r0 + i)[g] = uint8_t(c.zero(r0 + i, g));
+      }
+    }
+  }
+}
+
+}  // namespace
+
+std::optional<Quantization> find_quantization(const std::string& path, const JsonObject& config, const Entries&) {
+  Quantization q{"", Json::object(), config.where()};
+  if (const auto o = config.object("quantization_config")) {
+    q = {o->text("quant_method").value_or("unnamed"), o->json(), o->where()};
+  } else {
+    for (const SideFile& side : kSideFiles) {
+      const std::string file = (std::filesystem::path(path) / side.name).string();
+      if (!std::filesystem::exists(file)) continue;
+      q.json = read_json_file(file, kMaxSideFile);
+      q.where = fmt::format("'{}'", file);
+      q.method = JsonObject(q.json, q.where).text("quant_method").value_or(side.method);
+      break;
+    }
+  }
+  if (q.method.empty()) return std::nullopt;
+  check(find_method(q.method) != nullptr,
+        "{}: weights quantized by '{}' cannot be read; these can: f16, bf16 and f32 directories, GGUF files, {}",
+        q.where, printable(q.method), known_methods());
+  return q;
+}
+
+void QuantizedSource::for_each_matrix(
+    const std::function<void(const std::string& module, TensorShape shape)>& f) const {
+  constexpr std::string_view kSuffix = ".weight";
+  for_each_needed_tensor(network(), [&](const std::string& name) {
+    const TensorShape shape = *network_tensor(network(), name);
+    if (shape.rows > 1 && name.ends_with(kSuffix)) f(name.substr(0, name.size() - kSuffix.size()), shape);
+  });
+}
+
+void QuantizedSource::add_plain(const std::string& name) const { add_plain_tensor(builder, entries.take(name)); }
+
+void add_plain_tensor(CheckpointBuilder& builder, const SafetensorsTensor& t) {
+  if (t.name.ends_with(".rotary_emb.inv_freq")) return;  // follows from rope_theta; old writers kept it
+  // The embedding stands for it, as in transformers.
+  if (t.name == "lm_head.weight" && builder.state().config.tied_embeddings) return;
+  const auto codec = safetensors_codec(t.dtype);
+  check(codec.has_value(), "'{}': tensor '{}' is in {}, which cannot be read; F32, F16 and BF16 can", builder.path(),
+        printable(t.name), t.dtype);
+  check(t.shape.size() == 1 || t.shape.size() == 2, "'{}': tensor '{}' has {} dimensions; 1 or 2 are expected",
+        builder.path(), printable(t.name), t.shape.size());
+  builder.add(t.name, t.name, *codec, t.shape.size() == 2 ? t.shape[0] : 1, t.shape.back(), t.bytes.data());
+}
+
+void add_quantized_tensors(CheckpointBuilder& builder, const JsonObject& config, const Quantization& quantization,
+                           Entries& entries) {
+  const JsonObject options(quantization.json, quantization.where);
+  // Layers without end need tensors without end: a bound before anything walks over them.
+  check(builder.state().config.layers <= int64_t(entries.size()),
+        "'{}': {} layers are announced, but there are only {} tensors", builder.path(), builder.state().config.layers,
+        entries.size());
+  const std::string words = find_method(quantization.method)->add({builder, config, options, entries});
+  builder.state().container += ", " + words;
+  entries.for_each_left([&](const SafetensorsTensor& t) {
+    if (!is_void_bias(builder.state().config, t)) add_plain_tensor(builder, t);
+  });
+}
+
+FloatValues::FloatValues(const SafetensorsTensor& t, const std::string& path) : bytes_(t.bytes.data()) {
+  const auto codec = safetensors_codec(t.dtype);
+  check(codec.has_value(), "'{}': tensor '{}' is in {}; F16, BF16 or F32 is needed", path, printable(t.name), t.dtype);
+  codec_ = *codec;
+  size_ = int64_t(t.bytes.size()) / (info(codec_).bits / 8);
+}
+
+float FloatValues::operator[](int64_t i) const {
+  if (codec_ == id<F32>) return f32_from_bits(load_word(bytes_, i));
+  uint16_t half;
+  std::memcpy(&half, bytes_ + 2 * i, 2);
+  return codec_ == id<F16> ? f16_to_f32(half) : bf16_to_f32(half);
+}
+
+uint32_t load_word(const std::byte* words, int64_t i) {
+  uint32_t word;
+  std::memcpy(&word, words + 4 * i, 4);
+  return word;
+}
+
+CheckpointTensor& add_grouped_codes(const QuantizedSource& source, const std::string& module, GroupedCodes codes,
+                                    std::shared_ptr<const InputTransform> input) {
+  const int middle = 1 << (codes.bits - 1), most = codes.bits == 8 ? 255 : 1 << codes.bits;
+  const int64_t groups = codes.group > 0 ? (codes.cols + codes.group - 1) / codes.group : 1;
+  // Groups begin on whole bytes, and the segments of integer products on whole vectors.
+  check(codes.group % 16 == 0 && codes.group <= 65536,
+        "'{}': '{}' has groups of {}; multiples of 16 up to 65536 can be run", source.path(), printable(module),
+        codes.group);
+  bool symmetric = true;
+  for (int64_t r = 0; r < codes.rows; ++r) {
+    for (int64_t g = 0; g < groups; ++g) {
+      const int zero = codes.zero(r, g);
+      check(std::isfinite(codes.scale(r, g)), "'{}': '{}' has a scale that is not finite at output {}, group {}",
+            source.path(), printable(module), r, g);
+      check(zero >= 0 && zero <= most, "'{}': '{}' has a zero of {} at output {}, group {}; 0 to {} can be",
+            source.path(), printable(module), zero, r, g, most);
+      symmetric = symmetric && zero == middle;
+    }
+  }
+  const Format format = grouped_format(codes, symmetric);
+  const std::string name = module + ".weight";
+  const int64_t rows = codes.rows, cols = codes.cols;
+  auto sources = codes.sources;
+  CheckpointTensor& t = source.builder.add_made(
+      name, name, format, rows, cols, std::move(sources),
+      [codes = std::move(codes), input](const Tensor& to) { fill_grouped(codes, input.get(), to); });
+  t.input = std::move(input);
+  return t;
+}
+
+}  // namespace quire

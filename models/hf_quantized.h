@@ -1,0 +1,94 @@
+// Weights that other programs quantized, in HuggingFace directories: which method a directory names, and what the
+// readers of methods share. Each method is one file (hf_gptq.cpp, hf_awq.cpp, ...) with one function, in the table of
+// hf_quantized.cpp. It adds the matrices its method packed, codes and scales bit for bit; the frame adds what is left
+// (norms, biases, matrices in floats) and refuses what is no part of the network.
+#pragma once
+#include <functional>
+#include <optional>
+
+#include "models/checkpoint_builder.h"
+#include "models/entries.h"
+#include "models/json_file.h"
+#include "models/network_tensors.h"
+
+namespace quire {
+
+// What says that a directory is quantized, and how.
+struct Quantization {
+  std::string method;  // "gptq"
+  Json json;           // an object; where there is no configuration, an empty one
+  std::string where;   // begins errors: "'DIR/config.json', 'quantization_config'"
+};
+// From config.json, the side files of older writers, or the tensors' names; empty if nothing says so. Error if the
+// method is unknown, naming those that are known.
+std::optional<Quantization> find_quantization(const std::string& path, const JsonObject& config,
+                                              const Entries& entries);
+
+struct QuantizedSource {
+  CheckpointBuilder& builder;
+  const JsonObject& config;   // config.json
+  const JsonObject& options;  // Quantization::json
+  Entries& entries;
+
+  const ModelConfig& network() const { return builder.state().config; }
+  const std::string& path() const { return builder.path(); }
+  // f(module, shape) for every matrix of the network: "model.layers.0.self_attn.q_proj", "lm_head", ..., the embedding
+  // too.
+  void for_each_matrix(const std::function<void(const std::string& module, TensorShape shape)>& f) const;
+  // A tensor as floats, as it lies. Used as an entry.
+  void add_plain(const std::string& name) const;
+};
+
+// Every tensor of the network. `container` is completed with what the weights are.
+void add_quantized_tensors(CheckpointBuilder& builder, const JsonObject& config, const Quantization& quantization,
+                           Entries& entries);
+// One entry as floats, if it belongs to the network: what is the same with and without quantization.
+void add_plain_tensor(CheckpointBuilder& builder, const SafetensorsTensor& t);
+
+// The methods: each adds its matrices and says in a few words what they are ("GPTQ, 4 bits, groups of 128").
+std::string add_gptq_tensors(const QuantizedSource& source);
+std::string add_awq_tensors(const QuantizedSource& source);
+
+// ---- Shared by methods -------------------------------------------------------------------------------------------
+
+// Numbers in an entry of type F16, BF16 or F32, however aligned.
+class FloatValues {
+ public:
+  FloatValues(const SafetensorsTensor& t, const std::string& path);  // Error if it is of another type
+  float operator[](int64_t i) const;
+  int64_t size() const { return size_; }
+
+ private:
+  const std::byte* bytes_;
+  Codec codec_;
+  int64_t size_;
+};
+
+// A matrix of unsigned codes, value = scale * (code - zero), however its writer packs it.
+struct GroupedCodes {
+  int64_t rows, cols;                                              // outputs, inputs
+  int bits;                                                        // 2, 3, 4 or 8
+  int64_t group;                                                   // inputs that share a scale; 0: all of a row
+  std::function<void(int64_t r0, int64_t n, uint8_t* out)> codes;  // rows [r0, r0 + n), out (n, cols); of kept files
+  std::function<float(int64_t r, int64_t g)> scale;
+  std::function<int(int64_t r, int64_t g)> zero;
+  std::vector<std::span<const std::byte>> sources;  // what these read
+  int64_t block;                                    // rows that `codes` reads best at once
+};
+// As the tensor "MODULE.weight": in a symmetric format if every zero is the middle, else with zeros. `input`: the order
+// of columns the groups are of (`codes` are in the file's). Error if a scale is not finite or a zero out of range.
+CheckpointTensor& add_grouped_codes(const QuantizedSource& source, const std::string& module, GroupedCodes codes,
+                                    std::shared_ptr<const InputTransform> input = {});
+
+// Code i of a stream of `bits`-bit codes, lowest bits of 32-bit words first; word(w) gives word w.
+template <class Word>
+int stream_code(int64_t i, int bits, Word&& word) {
+  const int64_t bit = i * bits, w = bit / 32;
+  const int shift = int(bit % 32);
+  uint32_t v = word(w) >> shift;
+  if (shift + bits > 32) v |= word(w + 1) << (32 - shift);
+  return int(v & ((1u << bits) - 1));
+}
+uint32_t load_word(const std::byte* words, int64_t i);  // 32-bit word i, however aligned
+
+}  // namespace quire
