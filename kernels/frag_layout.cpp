@@ -15,11 +15,13 @@ std::optional<FragCode> code_of(Codec w, Codec x) {
   if (x == id<Int8>) {
     if (q8) return FragCode::int8;
     if (q4) return FragCode::nibble_signed;
-    if (w == id<Int4Z> || w == id<TwoLevel4> || w == id<UInt4O>) return FragCode::nibble_affine;
+    if (w == id<Int4Z> || w == id<TwoLevel4>) return FragCode::nibble_affine;
+    if (w == id<UInt4O> || w == id<Q4_1>) return FragCode::nibble_offset;
   } else if (x == id<F16>) {
     if (q8) return FragCode::half_byte;
     if (q4 || w == id<Int4Z>) return FragCode::half_nibble;
     if (w == id<F16>) return FragCode::half_float;
+    if (w == id<E4M3>) return FragCode::half_e4m3;
   } else if (x == id<BF16> && w == id<BF16>) {
     return FragCode::half_float;
   } else if (x == id<E4M3> && w == id<E4M3>) {
@@ -42,7 +44,6 @@ std::optional<FragShape> frag_shape(Format w, Format x, int64_t n, int64_t k) {
   const int32_t gw = w.group, scales = w.codec == id<TwoLevel4> ? 0 : gw, gx = s.half() ? 0 : x.group;
   if ((gw != 0 && !power_of_two(gw, 32, 1 << 20)) || (gx != 0 && !power_of_two(gx, 32, 1 << 20))) return std::nullopt;
   s.segment = scales == 0 ? gx : gx == 0 ? scales : std::min(scales, gx);
-  if (s.offset && s.segment != 0) return std::nullopt;  // offsets are those of whole rows
   // Sums of floats may stop anywhere: at 128 columns, so that they round the same in every tile.
   if (!integers) s.segment = s.segment == 0 ? int32_t(kFragCols) : std::min(s.segment, int32_t(kFragCols));
   for (const int32_t g : {s.segment, gw}) {
@@ -61,6 +62,7 @@ void visit_frag(Codec codec, Fn&& fn) {
   if (codec == id<TwoLevel4>) return fn(TwoLevel4{});
   if (codec == id<Q8_0>) return fn(Q8_0{});
   if (codec == id<Q4_0>) return fn(Q4_0{});
+  if (codec == id<Q4_1>) return fn(Q4_1{});
   if (codec == id<E4M3>) return fn(E4M3{});
   if (codec == id<F16>) return fn(F16{});
   if (codec == id<BF16>) return fn(BF16{});

@@ -9,9 +9,10 @@
 //   frag16  4 bit: 64 columns, word s of k16 step s: nibbles i and i + 4 = ai, columns 2t and 2t + 1 (+ 8 for a2, a3)
 //           8 bit: 32 columns, word 2s + h: bytes 0, 1 = a(2h), 2, 3 = a(2h+1)
 //           16 bit: 16 columns, word i = ai
-// Meta: an entry for every `entry` columns: f32 scale[64] (segmented sums only), then {u8 step, u8 offset + 128}[64]
-// (nibble_affine: code = field * step + offset) or u16 zero[64] (half_nibble: code = field - zero).
-// After a panel's tiles: f32 row_scale[64], f32 row_offset[64]. Rows and columns that pad are zero.
+// Meta: an entry for every `entry` columns: f32 scale[64] (segmented sums only; nibble_offset: {f16 scale, f16
+// offset}[64], which is what its formats hold), then {u8 step, u8 offset + 128}[64] (nibble_affine: code = field * step
+// + offset) or u16 zero[64] (half_nibble: code = field - zero). After a panel's tiles: f32 row_scale[64], f32
+// row_offset[64]. Rows and columns that pad are zero.
 #pragma once
 #include <type_traits>
 
@@ -27,10 +28,12 @@ enum class FragCode : uint8_t {
   int8,           // frag8: codes as they are
   nibble_signed,  // frag8: two's complement, the MMA sees 16 times the code
   nibble_affine,  // frag8: unsigned field * step + offset
+  nibble_offset,  // frag8: unsigned field; value = scale * field + offset
   e4m3,           // frag8
   half_nibble,    // frag16: unsigned field - zero
   half_byte,      // frag16: int8 codes
   half_float,     // frag16: f16 or bf16 as it is
+  half_e4m3,      // frag16
 };
 
 constexpr int64_t kFragRows = 64, kFragCols = 128;
@@ -40,12 +43,12 @@ struct FragShape {
   FragCode code = FragCode::int8;
   int32_t entry = 128;  // 32, 64 or 128
   int32_t segment = 0;  // columns summed before a scale is applied: 32, 64, 128 or 256; 0: the row
-  bool offset = false;  // of a row: value = scale * code + offset
+  bool offset = false;  // value = scale * code + offset
 
   QUIRE_HD bool half() const { return code >= FragCode::half_nibble; }
   QUIRE_HD int bits() const {
-    const bool nibble =
-        code == FragCode::nibble_signed || code == FragCode::nibble_affine || code == FragCode::half_nibble;
+    const bool nibble = code == FragCode::nibble_signed || code == FragCode::nibble_affine ||
+                        code == FragCode::nibble_offset || code == FragCode::half_nibble;
     return nibble ? 4 : code == FragCode::half_float ? 16 : 8;
   }
   QUIRE_HD bool second() const { return code == FragCode::nibble_affine || code == FragCode::half_nibble; }
@@ -131,7 +134,8 @@ QUIRE_HD uint32_t frag_field(const Tensor& t, int64_t r, int64_t c, FragCode kin
     return uint32_t(kind == FragCode::nibble_signed ? field ^ 8 : field) & 15u;
   } else {
     const int code = int(C::code(t, r, c));
-    if (C::kBits == 4) return uint32_t(kind == FragCode::nibble_signed ? code : code + 8) & 15u;
+    const bool as_it_is = kind == FragCode::nibble_signed || kind == FragCode::nibble_offset;
+    if (C::kBits == 4) return uint32_t(as_it_is ? code : code + 8) & 15u;
     return uint32_t(code) & 255u;
   }
 }
@@ -184,7 +188,12 @@ QUIRE_HD void frag_pack_entry(const FragShape& s, const Tensor& src, int64_t row
   std::byte* at = tile + s.code_bytes() + entry * s.entry_bytes();
   const int64_t lane = row % kFragRows, g = inside ? frag_group<C>(src, c) : 0;
   if (s.scaled()) {
-    reinterpret_cast<float*>(at)[lane] = inside ? frag_affine<C>(src, r, g).scale : 0.0f;
+    const AffineParams a = inside ? frag_affine<C>(src, r, g) : AffineParams{0.0f, 0.0f};
+    if (s.code == FragCode::nibble_offset) {
+      reinterpret_cast<uint32_t*>(at)[lane] = f32_to_f16(a.scale) | uint32_t(f32_to_f16(a.offset)) << 16;
+    } else {
+      reinterpret_cast<float*>(at)[lane] = a.scale;
+    }
     at += 256;
   }
   if constexpr (C::kBits == 4) {
@@ -233,8 +242,12 @@ QUIRE_HD inline float frag_value(const FragShape& s, const std::byte* packed, in
   const int64_t entry = col % kFragCols / s.entry;
   const std::byte* meta = tile + s.code_bytes() + entry * s.entry_bytes();
   float scale = *reinterpret_cast<const float*>(packed + s.row_scale_at(row));
+  float offset = *reinterpret_cast<const float*>(packed + s.row_offset_at(row));
   if (s.scaled()) {
-    scale = reinterpret_cast<const float*>(meta)[row % kFragRows];
+    const uint32_t halfs = reinterpret_cast<const uint32_t*>(meta)[row % kFragRows];
+    const bool both = s.code == FragCode::nibble_offset;
+    scale = both ? f16_to_f32(uint16_t(halfs)) : reinterpret_cast<const float*>(meta)[row % kFragRows];
+    if (both) offset = f16_to_f32(uint16_t(halfs >> 16));
     meta += 256;
   }
   const int second = s.second() ? reinterpret_cast<const uint16_t*>(meta)[row % kFragRows] : 0;
@@ -253,13 +266,16 @@ QUIRE_HD inline float frag_value(const FragShape& s, const std::byte* packed, in
     case FragCode::half_nibble:
       q = float(field - second);
       break;
+    case FragCode::nibble_offset:
+      q = float(field);
+      break;
     case FragCode::e4m3:
+    case FragCode::half_e4m3:
       q = E4M3Scalar::decode(uint32_t(field));
       break;
     case FragCode::half_float:
       break;
   }
-  const float offset = *reinterpret_cast<const float*>(packed + s.row_offset_at(row));
   return s.offset ? scale * q + offset : scale * q;
 }
 

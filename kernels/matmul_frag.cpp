@@ -32,10 +32,12 @@ void unpack(const std::byte* src, const MatmulProblem& p, int64_t row, float* ou
 [[maybe_unused]] cuda::FragSource source_of(Codec w) {
   using cuda::FragSource;
   constexpr std::pair<Codec, FragSource> kSources[] = {
-      {id<Int8>, FragSource::int8},           {id<Int4>, FragSource::int4}, {id<Int4Z>, FragSource::int4z},
-      {id<UInt4O>, FragSource::uint4o},       {id<Q8_0>, FragSource::q8_0}, {id<Q4_0>, FragSource::q4_0},
-      {id<E4M3>, FragSource::e4m3},           {id<F16>, FragSource::half},  {id<BF16>, FragSource::half},
-      {id<TwoLevel4>, FragSource::two_level4}};
+      {id<Int8>, FragSource::int8},   {id<Int4>, FragSource::int4},
+      {id<Int4Z>, FragSource::int4z}, {id<UInt4O>, FragSource::uint4o},
+      {id<Q8_0>, FragSource::q8_0},   {id<Q4_0>, FragSource::q4_0},
+      {id<E4M3>, FragSource::e4m3},   {id<F16>, FragSource::half},
+      {id<BF16>, FragSource::half},   {id<TwoLevel4>, FragSource::two_level4},
+      {id<Q4_1>, FragSource::q4_1}};
   for (const auto& [codec, source] : kSources) {
     if (codec == w) return source;
   }
@@ -91,14 +93,15 @@ void matmul_frag([[maybe_unused]] const Context& ctx, [[maybe_unused]] const Ten
     if (x.scale.ptr) op.sx = x.scale.row<const float>(0);
     op.sx_pitch = x.scale.pitch / 4;
     op.x_group = x.group;
-    if (op.shape.offset && x.aux.ptr) {
+    const int32_t segment = op.shape.segment;
+    if (op.shape.offset && x.aux.ptr && x.group == segment) {
       op.sums = x.aux.row<const int32_t>(0);
       op.sums_pitch = x.aux.pitch / 4;
     } else if (op.shape.offset) {
-      int32_t* sums = ctx.scratch->take<int32_t>(x.rows);
-      cuda::sum_codes(rows, x.rows, x.cols, sums, ctx.stream);
+      op.sums_pitch = segment > 0 ? (x.cols + segment - 1) / segment : 1;
+      int32_t* sums = ctx.scratch->take<int32_t>(x.rows * op.sums_pitch);
+      cuda::sum_codes(rows, x.rows, x.cols, segment, sums, ctx.stream);
       op.sums = sums;
-      op.sums_pitch = 1;
     }
     op.y = y.data.row<float>(0);
     op.ldy = y.data.pitch / 4;

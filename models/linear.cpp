@@ -98,6 +98,16 @@ PackedWeight pack_as_stored(const Context& ctx, const Checkpoint& checkpoint, co
   return w;
 }
 
+// Float activations become halfs where tensor cores can then multiply them with such weights.
+Format halfs_on_gpu(const Context& ctx, MatmulProblem problem) {
+  if (ctx.device == Device::cpu || problem.x.codec != id<F32>) return problem.x;
+  for (const Codec half : {id<F16>, id<BF16>}) {
+    problem.x = {half, 0};
+    if (choose_layout(problem, ctx.isa, ctx.device)) return problem.x;
+  }
+  return {id<F32>, 0};
+}
+
 // Weights of consecutive names that agree in format, packed together.
 LinearPart load_part(const Context& ctx, const Checkpoint& checkpoint, const std::vector<std::string>& names,
                      Format weight, Format activation) {
@@ -114,6 +124,7 @@ LinearPart load_part(const Context& ctx, const Checkpoint& checkpoint, const std
     problem.k = src.cols;
     part.names += (part.names.empty() ? "" : "+") + short_name(name);
   }
+  problem.x = halfs_on_gpu(ctx, problem);
   part.bias = load_bias(checkpoint, names, problem.n);
   const bool gpu = ctx.device == Device::cuda;
   const WeightLayout* const layout = choose_layout(problem, ctx.isa, ctx.device);
@@ -122,7 +133,7 @@ LinearPart load_part(const Context& ctx, const Checkpoint& checkpoint, const std
   } else if (gpu || (layout && aligned)) {
     part.weight = pack_as_stored(ctx, checkpoint, sources, problem, layout);
   } else {
-    part.weight = pack_weight(ctx, sources, activation, layout);
+    part.weight = pack_weight(ctx, sources, problem.x, layout);
   }
   const bool used_as_it_lies = part.weight.data.size() == 0;
   for (const std::string& name : names) {
@@ -187,7 +198,8 @@ void Linear::run(const Context& ctx, const Tensor& x, const Tensor& y, const flo
     const Format wanted = part.weight.problem.x;
     Tensor in = part.transform ? part.transform.apply(ctx, x) : x;
     if (!(format_of(in) == wanted)) {
-      const StorageOptions options{.row_align = 64, .sums = true, .device = ctx.device};
+      const bool sums = wanted.codec == id<Int8>;
+      const StorageOptions options{.row_align = 64, .sums = sums, .device = ctx.device};
       const Tensor from = in;
       in = place_tensor(ctx.scratch->take_bytes(size_t(storage_bytes(wanted, x.rows, x.cols, options))), wanted, x.rows,
                         x.cols, options);

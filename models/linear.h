@@ -50,7 +50,8 @@ class Linear {
 OwnedTensor tensor_in(const Context& ctx, const Tensor& src, Format format);
 
 // Activations for a weight format: what the scheme says; else what the checkpoint says of the tensor, or int8 in the
-// block length for GGUF blocks and f32 for the rest.
+// block length for GGUF blocks and f32 for the rest. Linear::load makes f32 into halfs on a GPU whose tensor cores
+// multiply such weights with them: bf16 where the weights are, else f16 (which saturates at 65504).
 Format activation_format(const Scheme& scheme, Format weight, const std::optional<Format>& stored = {});
 
 }  // namespace quire

@@ -1,4 +1,5 @@
-// Floats without a scale: f32, f16, bf16.
+// Floats without a scale: f32, f16, bf16. What f16 cannot hold becomes +-65504: activations of some models grow so
+// large, and an infinity in one channel would be a NaN in all of them.
 #pragma once
 #include "quant/scalar.h"
 
@@ -29,7 +30,7 @@ struct Plain {
     if constexpr (Type == FloatType::f32) {
       t.data.row<float>(r)[c] = x;
     } else {
-      t.data.row<uint16_t>(r)[c] = Type == FloatType::f16 ? f32_to_f16(x) : f32_to_bf16(x);
+      t.data.row<uint16_t>(r)[c] = half(x);
     }
   }
   QUIRE_HD static void decode(const Tensor& t, int64_t r, int64_t c0, int64_t n, float* out) {
@@ -47,9 +48,16 @@ struct Plain {
         if (t.cols > 0) memcpy(t.data.row<float>(r0 + i), in, size_t(t.cols) * 4);
       } else {
         uint16_t* out = t.data.row<uint16_t>(r0 + i);
-        for (int64_t c = 0; c < t.cols; ++c) out[c] = Type == FloatType::f16 ? f32_to_f16(in[c]) : f32_to_bf16(in[c]);
+        for (int64_t c = 0; c < t.cols; ++c) out[c] = half(in[c]);
       }
     }
+  }
+
+ private:
+  QUIRE_HD static uint16_t half(float x) {
+    if constexpr (Type == FloatType::bf16) return f32_to_bf16(x);
+    const float most = 65504.0f;
+    return f32_to_f16(x > most ? most : x < -most ? -most : x);  // NaN stays NaN
   }
 };
 using F32 = Plain<FloatType::f32>;

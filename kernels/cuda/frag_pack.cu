@@ -46,23 +46,26 @@ void pack(const FragShape& s, const Tensor& src, int64_t row0, std::byte* dst, c
   check_launch("packing scales");
 }
 
-// A warp a row.
-__global__ void sum_codes_kernel(Plane codes, int64_t rows, int64_t cols, int32_t* sums) {
-  const int64_t r = (int64_t(blockIdx.x) * kThreads + threadIdx.x) / 32;
+// A warp a segment.
+__global__ void sum_codes_kernel(Plane codes, int64_t rows, int64_t cols, int64_t segment, int32_t* sums) {
+  const int64_t i = (int64_t(blockIdx.x) * kThreads + threadIdx.x) / 32, segments = (cols + segment - 1) / segment;
   const int lane = int(threadIdx.x) % 32;
-  if (r >= rows) return;
+  if (i >= rows * segments) return;
+  const int64_t r = i / segments, begin = i % segments * segment, end = min(cols, begin + segment);
   int sum = 0;
-  for (int64_t c = lane; c < cols; c += 32) sum += codes.row<const int8_t>(r)[c];
+  for (int64_t c = begin + lane; c < end; c += 32) sum += codes.row<const int8_t>(r)[c];
   sum = __reduce_add_sync(~0u, sum);
-  if (lane == 0) sums[r] = sum;
+  if (lane == 0) sums[i] = sum;
 }
 
 }  // namespace
 
-void sum_codes(const Plane& codes, int64_t rows, int64_t cols, int32_t* sums, StreamHandle stream) {
+void sum_codes(const Plane& codes, int64_t rows, int64_t cols, int64_t segment, int32_t* sums, StreamHandle stream) {
   if (rows < 1) return;
-  const unsigned blocks = unsigned((rows * 32 + kThreads - 1) / kThreads);
-  sum_codes_kernel<<<blocks, kThreads, 0, stream>>>(codes, rows, cols, sums);
+  if (segment == 0) segment = cols;
+  const int64_t warps = rows * ((cols + segment - 1) / segment);
+  const unsigned blocks = unsigned((warps * 32 + kThreads - 1) / kThreads);
+  sum_codes_kernel<<<blocks, kThreads, 0, stream>>>(codes, rows, cols, segment, sums);
   check_launch("summing codes");
 }
 
@@ -84,6 +87,8 @@ void frag_pack(const FragShape& s, FragSource codec, const Tensor& src, int64_t 
       return pack<Q8_0>(s, src, row0, dst, stream);
     case FragSource::q4_0:
       return pack<Q4_0>(s, src, row0, dst, stream);
+    case FragSource::q4_1:
+      return pack<Q4_1>(s, src, row0, dst, stream);
     case FragSource::e4m3:
       return pack<E4M3>(s, src, row0, dst, stream);
     case FragSource::half:

@@ -16,7 +16,8 @@ struct MmaArgs {
   int64_t panel_bytes, x_pitch, ldy, sx_pitch, sums_pitch;
   int m, n, k, x_bytes;
   // Groups are powers of two: *_shift is their logarithm. width: columns of a tile that are summed before a fold.
-  int panels, k_tiles, tile_bytes, entry_shift, entry_bytes, second_at, segment, width_shift, x_group, x_shift;
+  int panels, k_tiles, tile_bytes, entry_shift, entry_bytes, second_at, segment, segment_shift, width_shift, x_group,
+      x_shift;
   int x_rows;  // of a stage: the tile's tokens, at most M
   int token_tiles, tiles, k_steps;
   bool split, offset;  // offset: beside row_scale, kFragRows floats further on
@@ -56,6 +57,14 @@ struct MmaWalk {
   }
 };
 
+// Of x's codes, over the segment that holds this column.
+__device__ __forceinline__ float mma_sum(const MmaArgs& a, int m, int column) {
+  return __int2float_rn(__ldg(a.sums + m * a.sums_pitch + (column >> a.segment_shift)));
+}
+__device__ __forceinline__ void split_halfs(uint32_t u, float& lower, float& upper) {
+  lower = __low2float(as_half2(u));
+  upper = __high2float(as_half2(u));
+}
 __device__ __forceinline__ void mma_store(const MmaArgs& a, int n, int m, float value) {
   const int64_t at = m * a.ldy + n;
   if (a.bias) value = __fadd_rn(value, __ldg(a.bias + n));

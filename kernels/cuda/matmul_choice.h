@@ -19,7 +19,7 @@ inline ChoiceSize choice_size(const FragShape& s, int64_t m, int64_t multiproces
 // Sums of whole rows.
 inline MmaForce choose_rows(const FragShape& s, int64_t m, int64_t multiprocessors) {
   const auto [many, one_wave, long_k, large_tiles] = choice_size(s, m, multiprocessors);
-  const bool nibbles = s.code == FragCode::nibble_signed, affine = s.code == FragCode::nibble_affine;
+  const bool affine = s.code == FragCode::nibble_affine, nibbles = s.bits() == 4 && !affine;
   if (m <= 8) return {8, many ? 32 : 16, 0, 0};
   if (m <= 16) {
     if (s.bits() == 4 && one_wave) return {8, 32, 0, 0};
@@ -45,8 +45,8 @@ inline MmaForce choose_rows(const FragShape& s, int64_t m, int64_t multiprocesso
 inline MmaForce choose_segments(const FragShape& s, int64_t m, int64_t multiprocessors) {
   const auto [many, one_wave, long_k, large_tiles] = choice_size(s, m, multiprocessors);
   const bool several = s.segment < kFragCols;  // folds a tile of k
-  const bool e4m3 = s.code == FragCode::e4m3, nibbles = s.code == FragCode::nibble_signed;
-  const bool affine = s.code == FragCode::nibble_affine, halfs = s.code == FragCode::half_float;
+  const bool e4m3 = s.code == FragCode::e4m3, halfs = s.code == FragCode::half_float;
+  const bool nibbles = s.bits() == 4 && !s.half();
   if (m <= 8) {
     if (several && !one_wave) return {16, 32, 0, 0};
     return {8, s.code == FragCode::half_nibble && !many ? 16 : 32, 0, 0};
@@ -58,7 +58,7 @@ inline MmaForce choose_segments(const FragShape& s, int64_t m, int64_t multiproc
     return {8, s.code == FragCode::half_nibble ? 16 : 32, 0, 0};
   }
   if (m <= 64 && !many && !several) {
-    if (nibbles || affine) return {8, 32, 0, 0};
+    if (nibbles) return {8, 32, 0, 0};
     if (e4m3 && one_wave) return {32, 16, 0, 0};
   }
   const bool large = (halfs && m > 64 && 10 * large_tiles >= 7 * multiprocessors) || (several && m > 512);

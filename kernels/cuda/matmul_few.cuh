@@ -156,7 +156,7 @@ struct FewBlock {
     const uint32_t meta = stage(0, unit) + kCodeBytes + row * 4;
     const uint32_t stride = uint32_t(T::kStages * stage_bytes);
     const int tiles = min(T::kWarps, a.k_tiles - step * T::kWarps);
-    if (parts == 1 && a.segment <= int(kFragCols) && a.x_group == 0 && tiles == T::kWarps) {
+    if (!F::kOffset && parts == 1 && a.segment <= int(kFragCols) && a.x_group == 0 && tiles == T::kWarps) {
       float value[T::kWarps], scale[T::kWarps];
 #pragma unroll
       for (int w = 0; w < T::kWarps; ++w) {
@@ -177,11 +177,20 @@ struct FewBlock {
           if (w + 1 < tiles) value = __fadd_rn(value, sum[(w + 1) * T::kSums]);
         }
         const uint32_t entry = uint32_t((g << a.width_shift) >> a.entry_shift) * uint32_t(entry_bytes);
-        const float scale = second_at > 0 ? load_shared_f32(meta + w * stride + entry) : 1.0f;
+        float scale = 1.0f, offset = 0.0f, x_sum = 0.0f;
+        if constexpr (F::kOffset) {
+          split_halfs(load_shared_u32(meta + w * stride + entry), scale, offset);
+          x_sum = mma_sum(a, m, column);
+        } else if (second_at > 0) {
+          scale = load_shared_f32(meta + w * stride + entry);
+        }
         if (a.x_group == 0) {
           t = __fmaf_rn(scale, value, t);
+          if constexpr (F::kOffset) t = __fmaf_rn(offset, x_sum, t);
         } else {
-          t = __fmaf_rn(__ldg(a.sx + m * a.sx_pitch + (column >> a.x_shift)), __fmul_rn(scale, value), t);
+          float u = __fmul_rn(scale, value);
+          if constexpr (F::kOffset) u = __fmaf_rn(offset, x_sum, u);
+          t = __fmaf_rn(__ldg(a.sx + m * a.sx_pitch + (column >> a.x_shift)), u, t);
         }
       }
     }

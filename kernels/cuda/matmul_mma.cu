@@ -11,30 +11,21 @@ namespace quire::cuda {
 extern template void mma_launch_rows<FieldInt8>(const MmaArgs&, const MmaForce&, cudaStream_t);
 extern template void mma_launch_rows<FieldNibbleSigned>(const MmaArgs&, const MmaForce&, cudaStream_t);
 extern template void mma_launch_rows<FieldNibbleAffine>(const MmaArgs&, const MmaForce&, cudaStream_t);
+extern template void mma_launch_rows<FieldNibbleOffset>(const MmaArgs&, const MmaForce&, cudaStream_t);
 extern template void mma_launch_segments<FieldInt8>(const MmaArgs&, const MmaForce&, cudaStream_t);
 extern template void mma_launch_segments<FieldNibbleSigned>(const MmaArgs&, const MmaForce&, cudaStream_t);
 extern template void mma_launch_segments<FieldNibbleAffine>(const MmaArgs&, const MmaForce&, cudaStream_t);
+extern template void mma_launch_segments<FieldNibbleOffset>(const MmaArgs&, const MmaForce&, cudaStream_t);
 extern template void mma_launch_segments<FieldHalfNibble>(const MmaArgs&, const MmaForce&, cudaStream_t);
 extern template void mma_launch_segments<FieldHalfByte>(const MmaArgs&, const MmaForce&, cudaStream_t);
 extern template void mma_launch_segments<FieldHalf>(const MmaArgs&, const MmaForce&, cudaStream_t);
 extern template void mma_launch_segments<FieldBfloat>(const MmaArgs&, const MmaForce&, cudaStream_t);
+extern template void mma_launch_segments<FieldHalfE4M3>(const MmaArgs&, const MmaForce&, cudaStream_t);
 void mma_launch_e4m3(const MmaArgs& a, const MmaForce& force, cudaStream_t stream);
 
-const MmaDevice& mma_device() {
-  constexpr int kMost = 16;
-  static MmaDevice devices[kMost];  // filled with the same numbers whoever comes first
-  int index = 0;
-  check_status(cudaGetDevice(&index), "matmul: asking for the current device");
-  MmaDevice& d = devices[index % kMost];
-  if (d.multiprocessors == 0) {
-    check_status(cudaDeviceGetAttribute(&d.shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, index), "matmul: device");
-    int major = 0, minor = 0;
-    check_status(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, index), "matmul: device");
-    check_status(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, index), "matmul: device");
-    d.capability = 10 * major + minor;
-    check_status(cudaDeviceGetAttribute(&d.multiprocessors, cudaDevAttrMultiProcessorCount, index), "matmul: device");
-  }
-  return d;
+MmaDevice mma_device() {
+  const DeviceInfo& d = device_info(current_device());
+  return {d.multiprocessors, int(d.shared_per_block), 10 * d.major + d.minor};
 }
 
 int64_t mma_workspace_bytes() { return mma_device().multiprocessors * kMmaPartials * 4; }
@@ -52,16 +43,18 @@ bool mma_supports(const FragShape& s, MmaX x, int32_t x_group) {
   if (!power(s.entry, 32, 128) || (s.segment != 0 && !power(s.segment, 32, 256))) return false;
   if (s.segment == 0 && (s.k > 65536 || x_group > 0)) return false;  // 16 * 8 * 127 * k fits an int
   if (x_group != 0 && (!power(x_group, 32, 1 << 20) || x_group < s.segment)) return false;
-  if (s.offset && s.segment > 0) return false;
+  if (s.offset != (s.code == FragCode::nibble_offset)) return false;
   switch (s.code) {
     case FragCode::int8:
     case FragCode::nibble_signed:
     case FragCode::nibble_affine:
+    case FragCode::nibble_offset:
       return x == MmaX::int8;
     case FragCode::e4m3:
       return x == MmaX::e4m3 && s.segment > 0;
     case FragCode::half_nibble:
     case FragCode::half_byte:
+    case FragCode::half_e4m3:
       return x == MmaX::f16 && s.segment > 0 && x_group == 0;
     case FragCode::half_float:
       return (x == MmaX::f16 || x == MmaX::bf16) && s.segment == 128 && x_group == 0;
@@ -107,6 +100,7 @@ MmaArgs arguments(const MmaMatmul& op, const MmaWorkspace& workspace) {
   a.entry_bytes = int(s.entry_bytes());
   a.second_at = s.scaled() ? 256 : 0;
   a.segment = s.segment;
+  a.segment_shift = log2_of(s.segment);
   a.width_shift = log2_of(s.segment > 0 && s.segment < kFragCols ? s.segment : int(kFragCols));
   a.x_group = op.x_group;
   a.x_shift = log2_of(op.x_group);
@@ -137,8 +131,13 @@ void mma_matmul(const MmaMatmul& op, const MmaWorkspace& workspace, StreamHandle
     case FragCode::nibble_affine:
       return s.segment ? mma_launch_segments<FieldNibbleAffine>(a, force, stream)
                        : mma_launch_rows<FieldNibbleAffine>(a, force, stream);
+    case FragCode::nibble_offset:
+      return s.segment ? mma_launch_segments<FieldNibbleOffset>(a, force, stream)
+                       : mma_launch_rows<FieldNibbleOffset>(a, force, stream);
     case FragCode::e4m3:
       return mma_launch_e4m3(a, force, stream);
+    case FragCode::half_e4m3:
+      return mma_launch_segments<FieldHalfE4M3>(a, force, stream);
     case FragCode::half_nibble:
       return mma_launch_segments<FieldHalfNibble>(a, force, stream);
     case FragCode::half_byte:

@@ -114,29 +114,37 @@ struct MmaBlock {
   // total = the next term of the written order (matmul.h) from the sums of one segment.
   __device__ void fold(uint32_t scales, int column, int token0, Acc (&acc)[T::kTokenBlocks][4],
                        float (&total)[T::kTokenBlocks][4]) const {
-    float scale[2] = {1.0f, 1.0f};
-    if (a.second_at > 0) {
+    float scale[2] = {1.0f, 1.0f}, offset[2] = {};
+    if constexpr (F::kOffset) {
+      split_halfs(load_shared_u32(scales), scale[0], offset[0]);
+      split_halfs(load_shared_u32(scales + 32), scale[1], offset[1]);
+    } else if (a.second_at > 0) {
       scale[0] = load_shared_f32(scales);
       scale[1] = load_shared_f32(scales + 32);
     }
+    const auto token = [&](int i, int e) {
+      return min(token0 + (warp_token * T::kTokenBlocks + i) * 8 + lane % 4 * 2 + e, a.m - 1);
+    };
 #pragma unroll
     for (int i = 0; i < T::kTokenBlocks; ++i) {
+      float sum[2];
+#pragma unroll
+      for (int e = 0; F::kOffset && e < 2; ++e) sum[e] = mma_sum(a, token(i, e), column);
       if (a.x_group == 0) {
 #pragma unroll
         for (int j = 0; j < 4; ++j) {
           total[i][j] = __fmaf_rn(scale[j / 2], F::segment_value(acc[i][j]), total[i][j]);
+          if constexpr (F::kOffset) total[i][j] = __fmaf_rn(offset[j / 2], sum[j % 2], total[i][j]);
           acc[i][j] = F::segment_zero();
         }
       } else {
         float sx[2];
 #pragma unroll
-        for (int e = 0; e < 2; ++e) {
-          const int m = min(token0 + (warp_token * T::kTokenBlocks + i) * 8 + lane % 4 * 2 + e, a.m - 1);
-          sx[e] = __ldg(a.sx + m * a.sx_pitch + (column >> a.x_shift));
-        }
+        for (int e = 0; e < 2; ++e) sx[e] = __ldg(a.sx + token(i, e) * a.sx_pitch + (column >> a.x_shift));
 #pragma unroll
         for (int j = 0; j < 4; ++j) {
-          const float u = __fmul_rn(scale[j / 2], F::segment_value(acc[i][j]));
+          float u = __fmul_rn(scale[j / 2], F::segment_value(acc[i][j]));
+          if constexpr (F::kOffset) u = __fmaf_rn(offset[j / 2], sum[j % 2], u);
           total[i][j] = __fmaf_rn(sx[j % 2], u, total[i][j]);
           acc[i][j] = F::segment_zero();
         }

@@ -21,7 +21,7 @@ struct MmaMatmul {
   const float* sx = nullptr;      // (M, groups); null for f16, bf16
   int64_t sx_pitch = 0;           // floats; 0: one for all rows
   int32_t x_group = 0;            // 0: one scale a row
-  const int32_t* sums = nullptr;  // (M) of x's codes; only with shape.offset
+  const int32_t* sums = nullptr;  // (M, segments) of x's codes; only with shape.offset
   int64_t sums_pitch = 0;
   float* y = nullptr;  // (M, N)
   int64_t ldy = 0;

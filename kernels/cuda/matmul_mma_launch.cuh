@@ -13,7 +13,7 @@ namespace quire::cuda {
 struct MmaDevice {
   int multiprocessors = 0, shared = 0, capability = 0;  // 90: sm_90
 };
-const MmaDevice& mma_device();  // the current one's
+MmaDevice mma_device();  // the current one's
 constexpr int kMmaBlocksPerSm = 4;
 constexpr int64_t kMmaPartials = 4 * 128 * 128;  // values a multiprocessor's blocks may leave for others
 

@@ -118,13 +118,14 @@ void launch(MmaArgs args, cudaStream_t stream) {
 }  // namespace
 
 bool wide_supports(FragCode code, int segment) {
-  const bool integer = code == FragCode::int8 || code == FragCode::nibble_signed || code == FragCode::nibble_affine;
+  const bool integer = code <= FragCode::nibble_offset;
   return integer && segment == 0 && mma_device().capability == 90;
 }
 
 void wide_matmul(FragCode code, const MmaArgs& a, cudaStream_t stream) {
   if (code == FragCode::int8) return launch<FieldInt8>(a, stream);
   if (code == FragCode::nibble_signed) return launch<FieldNibbleSigned>(a, stream);
+  if (code == FragCode::nibble_offset) return launch<FieldNibbleOffset>(a, stream);
   launch<FieldNibbleAffine>(a, stream);
 }
 

@@ -43,6 +43,11 @@ __device__ __forceinline__ float load_shared_f32(uint32_t address) {
   asm volatile("ld.shared.f32 %0, [%1];" : "=f"(x) : "r"(address) : "memory");
   return x;
 }
+__device__ __forceinline__ uint32_t load_shared_u32(uint32_t address) {
+  uint32_t x;
+  asm volatile("ld.shared.u32 %0, [%1];" : "=r"(x) : "r"(address) : "memory");
+  return x;
+}
 __device__ __forceinline__ uint32_t load_shared_u16(uint32_t address) {
   uint16_t x;
   asm volatile("ld.shared.u16 %0, [%1];" : "=h"(x) : "r"(address) : "memory");
@@ -62,7 +67,13 @@ QUIRE_MMA(mma_f16, "m16n8k16", "f32.f16.f16.f32", float, "f")
 QUIRE_MMA(mma_bf16, "m16n8k16", "f32.bf16.bf16.f32", float, "f")
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 890
 QUIRE_MMA(mma_e4m3, "m16n8k32", "f32.e4m3.e4m3.f32", float, "f")
+__device__ __forceinline__ uint32_t halfs_of_e4m3(uint16_t codes) {
+  uint32_t halfs;
+  asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(halfs) : "h"(codes));
+  return halfs;
+}
 #else  // never launched there (mma_supports)
+__device__ __forceinline__ uint32_t halfs_of_e4m3(uint16_t) { return 0; }
 __device__ __forceinline__ void mma_e4m3(float (&)[4], const uint32_t (&)[4], uint32_t, uint32_t) { __trap(); }
 #endif
 #undef QUIRE_MMA

@@ -18,6 +18,7 @@ constexpr int kMagic = 0x4B400000;
 
 struct IntMath {
   using Acc = int;
+  static constexpr bool kOffset = false;  // entries have an offset beside the scale
   static constexpr int kStepCols = 32, kRowBytes = 128;
   __device__ static void mma(int (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) { mma_s8(d, a, b0, b1); }
   __device__ static int segment_zero() { return kMagic; }
@@ -81,8 +82,25 @@ struct FieldNibbleAffine : IntMath {
   }
 };
 
+// Unsigned codes are int8 as they are.
+struct FieldNibbleOffset : IntMath {
+  static constexpr int kBits = 4;
+  static constexpr bool kOffset = true;
+  using Raw = uint32_t[4];
+  using Second = NoSecond;
+  __device__ static void load(Raw& raw, uint32_t block, int pair) { load_shared(raw, block + pair * 512); }
+  __device__ static void frag(const Raw& raw, int s, const Second&, uint32_t (&a)[4]) {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      a[2 * h] = raw[2 * s + h] >> 4 & 0x0f0f0f0fu;
+      a[2 * h + 1] = raw[2 * s + h] & 0x0f0f0f0fu;
+    }
+  }
+};
+
 struct FloatMath {
   using Acc = float;
+  static constexpr bool kOffset = false;
   __device__ static float segment_zero() { return 0.0f; }
   __device__ static float segment_value(float acc) { return acc; }
   __device__ static int row_value(float) { return 0; }  // sums of floats are always segmented
@@ -135,6 +153,18 @@ struct FieldHalfByte : HalfMath {
       a[2 * h] = half_bits(__hsub2(as_half2(__byte_perm(u, 0x64646464u, 0x4140)), middle));
       a[2 * h + 1] = half_bits(__hsub2(as_half2(__byte_perm(u, 0x64646464u, 0x4342)), middle));
     }
+  }
+};
+
+// e4m3 is f16 with three bits of mantissa.
+struct FieldHalfE4M3 : HalfMath {
+  static constexpr int kBits = 8;
+  using Raw = FieldHalfByte::Raw;
+  using Second = NoSecond;
+  __device__ static void load(Raw& raw, uint32_t block, int pair) { FieldHalfByte::load(raw, block, pair); }
+  __device__ static void frag(const Raw& raw, int s, const Second&, uint32_t (&a)[4]) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) a[i] = halfs_of_e4m3(uint16_t(raw[2 * s + i / 2] >> (16 * (i % 2))));
   }
 };
 

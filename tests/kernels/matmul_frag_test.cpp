@@ -19,7 +19,7 @@ struct Pair {
 std::vector<Pair> pairs() {
   std::vector<Pair> list;
   const Format int8{id<Int8>};
-  for (const Codec c : {id<Int8>, id<Int4>, id<Int4Z>, id<TwoLevel4>, id<UInt4O>}) list.push_back({{c}, int8});
+  for (const Codec c : {id<Int8>, id<Int4>, id<Int4Z>, id<TwoLevel4>}) list.push_back({{c}, int8});
   for (const int32_t g : {32, 64, 128}) list.push_back({{id<TwoLevel4>, g}, int8});
   for (const int32_t g : {32, 64, 128, 256}) {
     for (const Codec c : {id<Int8>, id<Int4>, id<Int4Z>}) list.push_back({{c, g}, int8});
@@ -29,12 +29,13 @@ std::vector<Pair> pairs() {
   list.push_back({{id<Int4>, 128}, {id<Int8>, 64}});
   list.push_back({{id<Int4Z>, 64}, {id<Int8>, 128}});
   list.push_back({{id<TwoLevel4>, 64}, {id<Int8>, 128}});
-  for (const Codec c : {id<Q8_0>, id<Q4_0>}) {
-    for (const int32_t g : {0, 32, 64}) list.push_back({{c, 32}, {id<Int8>, g}});
-    list.push_back({{c, 32}, {id<F16>}});
+  for (const int32_t g : {0, 32, 64}) {
+    for (const Codec c : {id<Q8_0>, id<Q4_0>, id<Q4_1>}) list.push_back({{c, 32}, {id<Int8>, g}});
+    for (const int32_t group : {0, 32, 64, 256}) list.push_back({{id<UInt4O>, group}, {id<Int8>, g}});
   }
+  for (const Codec c : {id<Q8_0>, id<Q4_0>}) list.push_back({{c, 32}, {id<F16>}});
   for (const int32_t g : {0, 32, 64, 128, 512}) {
-    for (const Codec c : {id<Int8>, id<Int4>, id<Int4Z>}) list.push_back({{c, g}, {id<F16>}});
+    for (const Codec c : {id<Int8>, id<Int4>, id<Int4Z>, id<E4M3>}) list.push_back({{c, g}, {id<F16>}});
     list.push_back({{id<E4M3>, g}, {id<E4M3>}});
   }
   list.push_back({{id<E4M3>, 128}, {id<E4M3>, 128}});
@@ -95,7 +96,8 @@ int field_of(const FragShape& s, const std::byte* block, int lane, int step, int
   switch (s.code) {
     case FragCode::int8:
       return int(word(step, i) >> (8 * e) & 255);
-    case FragCode::nibble_signed: {
+    case FragCode::nibble_signed:
+    case FragCode::nibble_offset: {
       const uint32_t u = word(step / 2, step % 2 * 2 + i / 2), a = (i % 2 ? u << 4 : u) & 0xf0f0f0f0u;
       return int(a >> (8 * e + 4) & 15);
     }
@@ -114,11 +116,8 @@ int field_of(const FragShape& s, const std::byte* block, int lane, int step, int
 
 TEST(FragLayout, LanesHoldTheOperandOfTheManual) {
   Rng rng(1);
-  const Pair cases[] = {{{id<Int8>}, {id<Int8>}},
-                        {{id<Int4>}, {id<Int8>}},
-                        {{id<Int4>}, {id<F16>}},
-                        {{id<Int8>}, {id<F16>}},
-                        {{id<F16>}, {id<F16>}}};
+  const Pair cases[] = {{{id<Int8>}, {id<Int8>}}, {{id<Int4>}, {id<Int8>}}, {{id<UInt4O>, 64}, {id<Int8>}},
+                        {{id<Int4>}, {id<F16>}},  {{id<Int8>}, {id<F16>}},  {{id<F16>}, {id<F16>}}};
   for (const Pair& p : cases) {
     const int64_t n = 130, k = 300;
     const OwnedTensor w = random_tensor(rng, p.w, n, k);
@@ -189,11 +188,12 @@ struct OnDevice {
 
 std::optional<cuda::FragSource> source_of(Codec c) {
   using cuda::FragSource;
-  const std::pair<Codec, FragSource> known[] = {
-      {id<Int8>, FragSource::int8},           {id<Int4>, FragSource::int4}, {id<Int4Z>, FragSource::int4z},
-      {id<UInt4O>, FragSource::uint4o},       {id<Q8_0>, FragSource::q8_0}, {id<Q4_0>, FragSource::q4_0},
-      {id<E4M3>, FragSource::e4m3},           {id<F16>, FragSource::half},  {id<BF16>, FragSource::half},
-      {id<TwoLevel4>, FragSource::two_level4}};
+  const std::pair<Codec, FragSource> known[] = {{id<Int8>, FragSource::int8},   {id<Int4>, FragSource::int4},
+                                                {id<Int4Z>, FragSource::int4z}, {id<UInt4O>, FragSource::uint4o},
+                                                {id<Q8_0>, FragSource::q8_0},   {id<Q4_0>, FragSource::q4_0},
+                                                {id<E4M3>, FragSource::e4m3},   {id<F16>, FragSource::half},
+                                                {id<BF16>, FragSource::half},   {id<TwoLevel4>, FragSource::two_level4},
+                                                {id<Q4_1>, FragSource::q4_1}};
   for (const auto& [codec, source] : known) {
     if (codec == c) return source;
   }
@@ -258,10 +258,12 @@ std::vector<float> run(const Operands& o, int64_t m, const cuda::MmaWorkspace& w
   const Tensor& x = o.x;
   const int64_t ld = o.shape.n + kMargin;
   std::vector<float> sx(size_t(m * x.groups()));
-  std::vector<int32_t> sums(size_t(m * x.groups()));
+  const int64_t segment = o.shape.segment > 0 ? o.shape.segment : x.cols, segments = (x.cols + segment - 1) / segment;
+  std::vector<int32_t> sums(size_t(m * segments));
   for (int64_t i = 0; i < m && x.scale.ptr; ++i) {
     std::memcpy(&sx[size_t(i * x.groups())], x.scale.row<float>(i), size_t(x.groups()) * 4);
-    if (x.aux.ptr) std::memcpy(&sums[size_t(i * x.groups())], x.aux.row<int32_t>(i), size_t(x.groups()) * 4);
+    for (int64_t c = 0; c < x.cols && x.codec == id<Int8>; ++c)
+      sums[size_t(i * segments + c / segment)] += x.data.row<int8_t>(i)[c];
   }
   const OnDevice sx_there(sx), sums_there(sums), bias(o.bias), residual(o.residual);
   const OnDevice y(std::vector<float>(size_t(m * ld), std::nanf("")));
@@ -278,7 +280,7 @@ std::vector<float> run(const Operands& o, int64_t m, const cuda::MmaWorkspace& w
   op.sx_pitch = x.groups();
   op.x_group = x.group;
   op.sums = reinterpret_cast<const int32_t*>(sums_there.data);
-  op.sums_pitch = x.groups();
+  op.sums_pitch = segments;
   op.y = reinterpret_cast<float*>(y.data);
   op.ldy = ld;
   op.bias = o.with_bias ? reinterpret_cast<const float*>(bias.data) : nullptr;
@@ -359,6 +361,36 @@ TEST_F(MmaMatmulTest, EqualsTheReference) {
       }
       const std::vector<int32_t> left = counters->back<int32_t>();
       EXPECT_EQ(std::count(left.begin(), left.end(), 0), int64_t(left.size())) << what;
+    }
+  }
+}
+
+// Whatever tile M brings, and whoever the neighbours are, a row's result is the same bits.
+TEST_F(MmaMatmulTest, EveryNumberOfRowsGivesTheSameBits) {
+  Rng rng(5);
+  const cuda::MmaWorkspace workspace{reinterpret_cast<int32_t*>(counters->data), partials->data};
+  const Format int8{id<Int8>};
+  const Pair cases[] = {{{id<Int8>}, int8},
+                        {{id<Int4Z>}, int8},
+                        {{id<TwoLevel4>, 64}, int8},
+                        {{id<Int4Z>, 128}, int8},
+                        {{id<Int8>, 64}, {id<Int8>, 64}},
+                        {{id<Q4_1>, 32}, {id<Int8>, 32}},
+                        {{id<Int4Z>, 64}, {id<F16>}},
+                        {{id<F16>}, {id<F16>}}};
+  for (const Pair& p : cases) {
+    const int64_t most = 305, n = 330, k = 1120;
+    const OwnedTensor x = random_tensor(rng, p.x, most, k), w = random_tensor(rng, p.w, n, k);
+    const FragShape s = *frag_shape(p.w, p.x, n, k);
+    const OnDevice there(packed(s, w));
+    const DeviceX rows(x);
+    const OnDevice rows_there(rows.rows);
+    const std::vector<float> none(size_t(most * (n + kMargin)), 0.0f);
+    const Operands o{s, x, there, rows_there, rows.pitch, none, none, false, false};
+    const std::vector<float> expected = p.x.codec == id<Int8> ? reference(x, w, {}) : run(o, most, workspace, {});
+    for (int64_t m = 1; m <= most; ++m) {
+      const std::vector<float> y = run(o, m, workspace, {});
+      ASSERT_EQ(first_difference(y.data(), expected.data(), m * n), "") << describe(w) << " M " << m;
     }
   }
 }

@@ -130,7 +130,37 @@ class Network : public testing::Test {
     if (!gpu_is_here()) return;
     const Context gpu = machines_.gpu();
     const Decoder there = Decoder::load(gpu, checkpoint, scheme, 128);
-    compare(run(gpu, there, scheme, sequences, {13, 1, 1}), "on the GPU");
+    const std::vector<Logits> got = run(gpu, there, scheme, sequences, {13, 1, 1});
+    const double unit = half_activations(there);
+    if (unit == 0) return compare(got, "on the GPU");
+    for (size_t i = 0; i < sequences.size(); ++i) {
+      expect_close(got[i], expected[i], double(4 * there.config().layers + 1) * unit, scheme_text + " on the GPU");
+      expect_equal(run(gpu, there, scheme, {sequences[i]}, {0})[0], got[i], scheme_text + " alone on the GPU");
+    }
+  }
+  // What rounding activations to halfs may change of a value (relative); 0: they stay floats or are int8.
+  static double half_activations(const Decoder& d) {
+    double unit = 0;
+    for (const std::string& line : d.description()) {
+      if (line.find(" x f16") != std::string::npos) unit = std::max(unit, 0x1p-11);
+      if (line.find(" x bf16") != std::string::npos) unit = std::max(unit, 0x1p-8);
+    }
+    return unit;
+  }
+  // Each matmul bounds its own error (tests/models/linear_test.cpp); what a network makes of these has no useful bound
+  // in the worst case. But a rounding is independent of the weights that multiply it, so in the mean square a matmul
+  // passes its relative size on, and `roundings` of them, one after the other, add up at most. 2: the products of
+  // attention and of the gated unit have two factors each.
+  static void expect_close(const Logits& got, const Logits& expected, double roundings, const std::string& what) {
+    ASSERT_EQ(got.size(), expected.size());
+    for (size_t i = 0; i < got.size(); ++i) {
+      double error = 0, size = 0;
+      for (size_t v = 0; v < got[i].size(); ++v) {
+        error += std::pow(double(got[i][v]) - expected[i][v], 2);
+        size += std::pow(double(expected[i][v]), 2);
+      }
+      ASSERT_LE(std::sqrt(error), 2 * roundings * std::sqrt(size)) << what << ", token " << i;
+    }
   }
 };
 

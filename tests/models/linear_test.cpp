@@ -3,7 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
+#include <limits>
 
 #include "kernels/convert.h"
 #include "tests/op_test.h"
@@ -51,6 +53,64 @@ TEST(Linear, SlicesGiveWhatWholeMatricesGive) {
             {at + "self_attn.q_proj", at + "self_attn.k_proj", at + "self_attn.v_proj"}}) {
         const Linear linear = Linear::load(ctx, checkpoint, names, scheme, scheme.weight);
         expect_rows(ctx, linear, checkpoint, names, format);
+      }
+    }
+  }
+}
+
+// On a GPU float activations become halfs: |error| of each at most u |x| (2^-11 for f16, 2^-8 for bf16; u 2^-14 below
+// f16's normal numbers). Then the tensor core cuts each of 17 terms a step off at 2^-23 of the largest, and the
+// reference rounds K sums: tests/kernels/matmul_test.cpp.
+TEST(Linear, HalfActivationsOnAGpuStayWithinTheirRounding) {
+  if (!gpu_is_here()) GTEST_SKIP() << "NO GPU, NOTHING WAS TESTED ON ONE";
+  const TempDir dir;
+  const TinyModelOptions options{.layers = 1, .hidden = 320, .ffn = 544, .attention_bias = true, .matrices = id<F32>};
+  const std::string path = write_tiny_gguf(make_tiny_model(options), dir.file("tiny.gguf"));
+  const std::string at = "model.layers.0.";
+  const std::vector<std::vector<std::string>> all = {{at + "self_attn.q_proj", at + "self_attn.k_proj"},
+                                                     {at + "mlp.gate_proj", at + "mlp.up_proj"},
+                                                     {at + "mlp.down_proj"}};
+  Machines machines;
+  Rng rng(1);
+  const Context cpu = machines.context(), gpu = machines.gpu();
+  for (const char* words : {"f16", "bf16", "w8a16", "w4a16", "w4g128a16", "w4rowa16", "wfp8a16"}) {
+    const Scheme scheme = parse_scheme(words);
+    const bool bf16 = scheme.weight.codec == id<BF16>;
+    for (const std::vector<std::string>& names : all) {
+      const Checkpoint checkpoint = Checkpoint::open(path);
+      const Linear here = Linear::load(cpu, checkpoint, names, scheme, scheme.weight);
+      const Linear there = Linear::load(gpu, checkpoint, names, scheme, scheme.weight);
+      ASSERT_EQ(there.input(), (Format{bf16 ? id<BF16> : id<F16>, 0})) << words;
+      const int64_t m = 9, n = here.n(), k = here.k();
+      std::vector<float> x = normal(rng, m * k), residual = normal(rng, m * n);
+      x[3] = 1.0e-6f;
+      if (!bf16) x[5] = 1.0e6f, x[size_t(k)] = -std::numeric_limits<float>::infinity();  // saturate
+      OnGpu on(gpu);
+      std::vector<float> expected(size_t(m * n)), got(expected);
+      const Tensor y = on.in(f32_view(got, m, n));
+      there.run(gpu, on.in(f32_view(x, m, k)), y, on.in(residual));
+      got = decoded(on.back(y));
+      if (!bf16) {
+        for (float& v : x) v = std::clamp(v, -65504.0f, 65504.0f);
+      }
+      here.run(cpu, f32_view(x, m, k), f32_view(expected, m, n), residual.data());
+      const double u = bf16 ? 0x1p-8 : 0x1p-11, least = bf16 ? 0.0 : 0x1p-14;
+      std::vector<float> w(static_cast<size_t>(k));
+      for (int64_t c = 0; c < n; ++c) {
+        here.decode_row(c, w.data());
+        for (int64_t r = 0; r < m; ++r) {
+          double rounding = 0, magnitude = 0;
+          for (int64_t i = 0; i < k; ++i) {
+            const double v = std::fabs(double(x[size_t(r * k + i)])), wi = std::fabs(double(w[size_t(i)]));
+            rounding += u * std::max(v, least) * wi;
+            magnitude += v * wi;
+          }
+          const size_t i = size_t(r * n + c);
+          const std::vector<float>& bias = here.parts()[0].bias;
+          const double extra = std::fabs(residual[i]) + (bias.empty() ? 0.0 : std::fabs(bias[size_t(c)]));
+          const double sums = ((3.125 * double(k) + 16) * (magnitude + rounding) + 4 * extra) * 0x1.0p-24;
+          ASSERT_LE(std::fabs(double(got[i]) - expected[i]), rounding + sums) << words << " [" << r << ", " << c << "]";
+        }
       }
     }
   }

@@ -81,6 +81,18 @@ TEST(Codec, ZerosStayZerosAndConstantsStayClose) {
   }
 }
 
+// f16 saturates where it would overflow; infinities, too.
+TEST(Codec, HalvesSaturate) {
+  const float inf = std::numeric_limits<float>::infinity();
+  const std::vector<float> x = {65504.0f, 65519.0f, 65520.0f, 1.0e6f, -3.0e38f, inf, -inf, 0x1.0p-24f};
+  const OwnedTensor t = make_tensor({id<F16>}, 1, int64_t(x.size()));
+  info(id<F16>).encode(t.tensor, 0, 1, x.data(), int64_t(x.size()), ScaleSource::found);
+  std::vector<float> y(x.size());
+  info(id<F16>).decode(t.tensor, 0, 0, int64_t(x.size()), y.data());
+  EXPECT_EQ(y,
+            (std::vector<float>{65504.0f, 65504.0f, 65504.0f, 65504.0f, -65504.0f, 65504.0f, -65504.0f, 0x1.0p-24f}));
+}
+
 // Every float that a plane stores beside the codes.
 void expect_finite_scales(const Tensor& t, const std::string& name) {
   const CodecInfo& i = info(t.codec);
