@@ -51,6 +51,7 @@ EngineDevice::EngineDevice(const std::string& name) : index_(find_device(name)) 
     if (index_ < 0) return;
     cuda::use_device(index_);
     stream_ = std::make_shared<cuda::Stream>();
+    uploads_ = std::make_shared<cuda::Uploads>(stream_->get());
   }
 }
 
@@ -72,6 +73,26 @@ void EngineDevice::use() const {
 void EngineDevice::wait() const {
   if constexpr (kCuda) {
     if (stream_) stream_->synchronize();
+  }
+}
+
+CallersDevice::CallersDevice() {
+  if constexpr (kCuda) {
+    if (cuda::device_count() > 0) index_ = cuda::current_device();
+  }
+}
+
+CallersDevice::CallersDevice(const EngineDevice& use) {
+  if constexpr (kCuda) {
+    if (use.kind() == Device::cpu) return;
+    index_ = cuda::current_device();
+    use.use();
+  }
+}
+
+CallersDevice::~CallersDevice() {
+  if constexpr (kCuda) {
+    if (index_ >= 0) cuda::restore_device(index_);
   }
 }
 

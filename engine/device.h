@@ -14,6 +14,7 @@ class EngineDevice {
 
   Device kind() const { return stream_ ? Device::cuda : Device::cpu; }
   cuda::StreamHandle stream() const;
+  cuda::Uploads* uploads() const { return uploads_.get(); }  // null on the CPU
   std::string name() const;
   void use() const;   // makes it the calling thread's GPU
   void wait() const;  // for everything enqueued
@@ -21,6 +22,20 @@ class EngineDevice {
  private:
   int index_ = 0;
   std::shared_ptr<cuda::Stream> stream_;  // null on the CPU
+  std::shared_ptr<cuda::Uploads> uploads_;
+};
+
+// The calling thread's GPU belongs to the caller: at the end of the scope it is what it was.
+class CallersDevice {
+ public:
+  CallersDevice();
+  explicit CallersDevice(const EngineDevice& use);  // meanwhile it is this one
+  ~CallersDevice();
+  CallersDevice(const CallersDevice&) = delete;
+  CallersDevice& operator=(const CallersDevice&) = delete;
+
+ private:
+  int index_ = -1;  // -1: none, or nothing to do
 };
 
 }  // namespace quire

@@ -40,6 +40,7 @@ struct EngineOptions {
   int64_t cache_tokens = 0;  // tokens the cache holds; 0: what the context and the memory limit allow
   int64_t max_batch = 16;    // sequences at once
   int64_t chunk = 512;       // prompt tokens a step
+  bool eager = false;        // on a GPU: no graphs, and no step before the one before it was read; for tests and bugs
   Progress progress;
   Log log;
 };

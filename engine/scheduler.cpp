@@ -24,6 +24,7 @@ Sequence* Scheduler::find(int64_t id) {
 
 void Scheduler::remove(Sequence* sequence) {
   if (sequence->slot >= 0) cache_.close(sequence->slot);
+  blocked_ = false;
   const auto is_it = [&](const std::unique_ptr<Sequence>& s) { return s.get() == sequence; };
   std::erase_if(waiting_, is_it);
   std::erase_if(running_, is_it);
@@ -42,7 +43,8 @@ void Scheduler::admit() {
         wants_logits ? std::max(s.logits_done, s.request.logits_from) + 1 : int64_t(s.tokens.size());
     const int32_t slot =
         cache_.open(std::span(s.tokens).first(size_t(std::min<int64_t>(shareable, int64_t(s.tokens.size())))));
-    if (slot < 0) return;
+    blocked_ = slot < 0;
+    if (blocked_) return;
     s.slot = slot;
     // Room for its whole prompt beside those of the others, or they would push each other out; alone it may always try.
     int64_t needed = pages_to_come(s);
@@ -50,6 +52,7 @@ void Scheduler::admit() {
     if (!running_.empty() && needed > cache_.pages().available()) {
       cache_.close(slot);
       s.slot = -1;
+      blocked_ = true;
       return;
     }
     if (s.generated() == 0) s.usage.cached_tokens = cache_.length(slot);
@@ -65,6 +68,7 @@ bool Scheduler::preempt_after(const Sequence& s) {
   cache_.close(youngest->slot);
   youngest->slot = -1;
   waiting_.push_front(std::move(youngest));
+  blocked_ = false;
   return true;
 }
 
@@ -119,6 +123,28 @@ Step Scheduler::next() {
                             cache_.pages().count() * kPageTokens, s.tokens.size()));
       }
     }
+  }
+  return step;
+}
+
+Step Scheduler::ahead(const Step& flying, const std::function<bool(const Sequence&)>& goes_on) {
+  if (!waiting_.empty() && !blocked_) return {};
+  const auto flies = [&](const std::unique_ptr<Sequence>& s) {
+    return std::find(flying.sequences.begin(), flying.sequences.end(), s.get()) != flying.sequences.end();
+  };
+  if (!std::all_of(running_.begin(), running_.end(), flies)) return {};
+  Step step;
+  Batch& b = step.batch;
+  for (Sequence* const s : flying.sequences) {
+    if (!s || !goes_on(*s)) continue;
+    if (!cache_.reserve(s->slot, 1)) return {};
+    const int64_t position = cache_.length(s->slot);
+    b.sequences.push_back({s->slot, b.size(), 1, position});
+    b.logits_rows.push_back(int32_t(b.size()));
+    b.tokens.push_back(-1);
+    b.positions.push_back(int32_t(position));
+    step.sequences.push_back(s);
+    step.logits.push_back({s, position});
   }
   return step;
 }

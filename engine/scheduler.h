@@ -2,6 +2,7 @@
 // runs out, the youngest sequence gives its pages back and is computed again later; results do not depend on it.
 #pragma once
 #include <deque>
+#include <functional>
 #include <memory>
 
 #include "engine/sequence.h"
@@ -36,6 +37,10 @@ class Scheduler {
   std::vector<Sequence*> all();
 
   Step next();
+  // The step after `flying`, in which every sequence had one token, before what it sampled is known: the same sequences
+  // (tokens -1), without those that end with it as far as goes_on knows. Empty if a step needs a whole plan: somebody
+  // may be admitted, has a prompt to compute or found no page.
+  Step ahead(const Step& flying, const std::function<bool(const Sequence&)>& goes_on);
 
  private:
   void admit();
@@ -44,6 +49,7 @@ class Scheduler {
   bool preempt_after(const Sequence& s);
   KvCache& cache_;
   int64_t chunk_;
+  bool blocked_ = false;  // the first that waits found no room, and nobody has left since
   std::deque<std::unique_ptr<Sequence>> waiting_;
   std::vector<std::unique_ptr<Sequence>> running_;  // oldest first
 };

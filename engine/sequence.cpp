@@ -53,6 +53,54 @@ SampleRow sample_row(const Sequence& s, std::vector<LogitChange>& changes) {
   return row;
 }
 
+bool sampled_on_device(const Sequence& s) {
+  const SamplerOptions& o = s.request.sampler;
+  if (s.request.top_logprobs >= 0 || s.request.max_tokens == 0 || s.generated() < int64_t(s.request.forced.size())) {
+    return false;
+  }
+  const bool counted = o.presence_penalty != 0.0f || o.frequency_penalty != 0.0f;
+  int64_t changes = int64_t(o.logit_bias.size()) + 2;
+  if (o.repetition_penalty != 1.0f) changes += o.penalty_window;
+  if (counted) changes += int64_t(s.counts.size());
+  return changes <= kMaxTokenChanges && (o.repetition_penalty == 1.0f || o.penalty_window <= kMaxPenaltyWindow);
+}
+
+void add_join(const Sequence& s, int32_t slot, StepJoins& joins) {
+  const SamplerOptions& o = s.request.sampler;
+  SlotJoin join;
+  join.slot = slot;
+  join.first_change = int32_t(joins.changes.size());
+  join.first_history = int32_t(joins.history.size());
+  SlotState& state = join.state;
+  state.token = s.tokens.back();
+  state.position = int32_t(s.tokens.size()) - 1;
+  state.seed = o.seed;
+  state.drawn = uint64_t(s.generated());
+  state.params = {o.temperature, o.top_k, o.top_p, o.min_p};
+  state.repetition = o.repetition_penalty;
+  state.presence = o.presence_penalty;
+  state.frequency = o.frequency_penalty;
+  state.window = o.repetition_penalty != 1.0f ? o.penalty_window : 0;
+  state.seen = int32_t(s.tokens.size());
+  std::map<int32_t, TokenChange> by_token;
+  const auto change = [&](int32_t token) -> TokenChange& {
+    return by_token.try_emplace(token, TokenChange{token, 0.0f, 0, 0}).first->second;
+  };
+  for (const auto& [token, bias] : o.logit_bias) change(token).bias += bias;
+  joins.history.resize(joins.history.size() + size_t(state.window), 0);
+  const size_t window = std::min(s.tokens.size(), size_t(state.window));
+  for (size_t i = s.tokens.size() - window; i < s.tokens.size(); ++i) {
+    joins.history[size_t(join.first_history) + i % size_t(state.window)] = s.tokens[i];
+    ++change(s.tokens[i]).recent;
+  }
+  if (penalises(state)) {
+    for (const auto& [token, count] : s.counts) change(token).generated = count;
+  }
+  state.changes = int32_t(by_token.size());
+  for (const auto& [token, c] : by_token) joins.changes.push_back(c);
+  joins.slots.push_back(join);
+}
+
 void check_sampler(const SamplerOptions& o, int64_t vocab) {
   // Written so that a NaN is out of range.
   check(o.temperature >= 0.0f && std::isfinite(o.temperature), "sampler: temperature {} is not 0 or more",

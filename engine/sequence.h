@@ -5,7 +5,7 @@
 
 #include "engine/engine.h"
 #include "engine/text_stream.h"
-#include "kernels/sample.h"
+#include "kernels/step_state.h"
 
 namespace quire {
 
@@ -26,6 +26,11 @@ struct Sequence {
 
 // How the next token is sampled, with its changes appended to `changes`: what choose_token does with the logits.
 SampleRow sample_row(const Sequence& sequence, std::vector<LogitChange>& changes);
+
+// Whether a GPU can go on with it alone, for this token and the next.
+bool sampled_on_device(const Sequence& sequence);
+// What a GPU needs for that, from its last token on.
+void add_join(const Sequence& sequence, int32_t slot, StepJoins& joins);
 
 // Error names the option that is out of range, or a biased token outside the vocabulary.
 void check_sampler(const SamplerOptions& options, int64_t vocab);

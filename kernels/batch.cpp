@@ -24,7 +24,7 @@ void upload_batch(const Context& ctx, Batch& batch) {
   int32_t* start = ctx.scratch->take<int32_t>(int64_t(all.size()));
   uint32_t* counters = ctx.scratch->take<uint32_t>(sequences * kCountersASequence);
   if constexpr (kCuda) {
-    cuda::copy_async(start, all.data(), all.size() * sizeof(int32_t), ctx.stream);
+    ctx.upload(start, all.data(), all.size() * sizeof(int32_t));
     cuda::clear_async(counters, 0, size_t(sequences * kCountersASequence) * sizeof(uint32_t), ctx.stream);
   }
   const int32_t* there = start + words;

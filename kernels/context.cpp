@@ -51,7 +51,10 @@ std::byte* Scratch::take_bytes(size_t bytes) {
     ++block_;
     used_ = 0;
   }
-  if (block_ == blocks_.size()) blocks_.emplace_back(std::max<size_t>(bytes, 1 << 20), device_);
+  if (block_ == blocks_.size()) {
+    blocks_.emplace_back(std::max<size_t>(bytes, 1 << 20), device_);
+    ++growths_;
+  }
   std::byte* p = blocks_[block_].data() + used_;
   used_ += bytes;
   return p;
@@ -64,6 +67,16 @@ void Scratch::reset() {
     const size_t total = capacity();
     blocks_.clear();
     blocks_.emplace_back(total, device_);
+    ++growths_;
+  }
+}
+
+void Context::upload([[maybe_unused]] void* to, [[maybe_unused]] const void* from,
+                     [[maybe_unused]] size_t bytes) const {
+  if constexpr (kCuda) {
+    if (uploads) return uploads->copy(to, from, bytes);
+    cuda::copy_async(to, from, bytes, stream);
+    cuda::synchronize(stream);
   }
 }
 

@@ -31,6 +31,7 @@ class Scratch {
   std::byte* take_bytes(size_t bytes);  // aligned to 64 bytes (256 on a GPU), not cleared
   void reset();                         // invalidates everything taken
   size_t capacity() const;
+  int64_t growths() const { return growths_; }  // while it stays the same, equal takes give equal places
 
   // Gives back at the end of its scope what was taken in it.
   class Scope {
@@ -52,6 +53,7 @@ class Scratch {
   Device device_;
   std::vector<Buffer> blocks_;
   size_t block_ = 0, used_ = 0;  // the next byte is blocks_[block_] + used_
+  int64_t growths_ = 0;
 };
 
 // With device cuda every tensor and array that an op is given lies there (unless its header says otherwise), and the
@@ -63,6 +65,10 @@ struct Context {
   Scratch* scratch = nullptr;           // borrowed; of this device
   Profile* profile = nullptr;           // borrowed; null: nobody observes
   cuda::StreamHandle stream = nullptr;  // borrowed; of the device cuda
+  cuda::Uploads* uploads = nullptr;     // borrowed; on that stream; null: `upload` waits
+
+  // From host memory, which may go at once, to the device cuda.
+  void upload(void* to, const void* from, size_t bytes) const;
 
   template <class Fn>
   void parallel_for(int64_t n, int64_t grain, Fn&& fn) const {

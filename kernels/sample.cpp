@@ -119,7 +119,7 @@ std::vector<int32_t> sample_rows(const Context& ctx, const Tensor& logits, std::
       const Scratch::Scope scope(*ctx.scratch);
       const auto upload = [&](auto list) {
         std::byte* there = ctx.scratch->take_bytes(list.size_bytes());
-        cuda::copy_async(there, list.data(), list.size_bytes(), ctx.stream);
+        ctx.upload(there, list.data(), list.size_bytes());
         return there;
       };
       const auto* plans = reinterpret_cast<const SampleRow*>(upload(rows));
@@ -152,16 +152,6 @@ void penalise(std::span<float> logits, std::span<const int32_t> recent, float re
   }
   if (presence == 0.0f && frequency == 0.0f) return;
   for (const auto& [token, count] : counts) logits[size_t(token)] -= presence + frequency * float(count);
-}
-
-double uniform_at(uint64_t seed, uint64_t step) {
-  uint64_t h = seed * 0x9e3779b97f4a7c15u + step * 0xd1342543de82ef95u + 0x2545f4914f6cdd1du;
-  for (int i = 0; i < 2; ++i) {  // splitmix64's finaliser, twice
-    h = (h ^ (h >> 30)) * 0xbf58476d1ce4e5b9u;
-    h = (h ^ (h >> 27)) * 0x94d049bb133111ebu;
-    h ^= h >> 31;
-  }
-  return double(h >> 11) * 0x1.0p-53;
 }
 
 double log_sum_exp(std::span<const float> logits) {

@@ -52,7 +52,15 @@ std::vector<int32_t> sample_rows(const Context& ctx, const Tensor& logits, std::
                                  std::span<const LogitChange> changes);
 
 // A number in [0, 1) that depends on (seed, step) only: sampling does not depend on what else runs.
-double uniform_at(uint64_t seed, uint64_t step);
+QUIRE_HD inline double uniform_at(uint64_t seed, uint64_t step) {
+  uint64_t h = seed * 0x9e3779b97f4a7c15u + step * 0xd1342543de82ef95u + 0x2545f4914f6cdd1du;
+  for (int i = 0; i < 2; ++i) {  // splitmix64's finaliser, twice
+    h = (h ^ (h >> 30)) * 0xbf58476d1ce4e5b9u;
+    h = (h ^ (h >> 27)) * 0x94d049bb133111ebu;
+    h ^= h >> 31;
+  }
+  return double(h >> 11) * 0x1.0p-53;
+}
 
 // log(sum(exp(logits))) over at least one, in double: what to subtract from a logit for its log-probability.
 double log_sum_exp(std::span<const float> logits);

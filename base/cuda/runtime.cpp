@@ -61,6 +61,7 @@ void check_status(int status, const char* what) {
 void check_launch(const char* kernel) { check_status(cudaGetLastError(), kernel); }
 
 void use_device(int index) { check_status(cudaSetDevice(device_info(index).index), "choosing a device"); }
+void restore_device(int index) noexcept { cudaSetDevice(index); }
 int current_device() {
   int index = 0;
   check_status(cudaGetDevice(&index), "asking for the current device");

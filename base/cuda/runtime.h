@@ -28,7 +28,8 @@ std::string why_no_device();               // what the driver says, if device_co
 const DeviceInfo& device_info(int index);  // Error if there is no such device
 void use_device(int index);                // of the calling thread
 int current_device();
-int64_t free_memory();  // of the current device
+void restore_device(int index) noexcept;  // what current_device said; for destructors
+int64_t free_memory();                    // of the current device
 
 // Error if status (a cudaError_t) is not success, or if the launch before this call failed.
 void check_status(int status, const char* what);

@@ -3,6 +3,7 @@
 #include "kernels/kv_view.h"
 #include "kernels/matmul.h"
 #include "kernels/sample.h"
+#include "kernels/step_state.h"
 
 namespace quire::cuda {
 
@@ -36,6 +37,16 @@ void attention_mma(const Context& ctx, const Tensor& q, const KvView& kv, const 
 
 void sample_rows(const Context& ctx, const Tensor& logits, const SampleRow* rows, const LogitChange* changes,
                  int32_t* ids);
+
+// step_state.h. The arrays of StepJoins where the device can read them.
+struct StepJoin {
+  SlotJoin* joins = nullptr;
+  TokenChange* changes = nullptr;
+  int32_t *history = nullptr, *rows = nullptr;
+};
+void step_join(const Context& ctx, const StepState& state, const StepJoin& joins, int64_t count, int64_t rows);
+void step_begin(const Context& ctx, const StepState& state, int64_t rows);
+void step_sample(const Context& ctx, const StepState& state, const Tensor& logits);
 
 // Blocks of block_bytes from place pairs[2i] of `from` to place pairs[2i + 1] of `to`; pairs on the device.
 void copy_blocks(const Context& ctx, const std::byte* from, std::byte* to, const int32_t* pairs, int64_t count,
