@@ -29,6 +29,9 @@ void add_limits(CLI::App& verb, EngineOptions& engine) {
   verb.add_option("--device", engine.device, "auto, cpu, cuda or cuda:N (default: auto, a GPU if there is one)")
       ->type_name("NAME")
       ->group(kModelGroup);
+  verb.add_flag("--deterministic", engine.deterministic,
+                "the same answer whatever else runs; slower on a GPU, no change on the CPU")
+      ->group(kModelGroup);
   add_parsed(verb, "--context,-c", "TOKENS", "most tokens of a conversation (default: the model's)", kModelGroup,
              [&engine](const std::string& text) { engine.context = parse_number<int64_t>("context", text, 1, kMost); });
   add_parsed(verb, "--memory-limit", "SIZE",

@@ -54,6 +54,7 @@ EngineOptions engine_options(const quire_options& o) {
   options.scheme = text_or_empty(o.scheme);
   options.kv = text_or_empty(o.kv);
   if (o.device) options.device = o.device;
+  options.deterministic = o.deterministic != 0;
   options.threads = o.threads;
   if (o.max_batch != 0) options.max_batch = o.max_batch;
   options.context = o.context;

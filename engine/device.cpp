@@ -2,6 +2,8 @@
 
 #include <charconv>
 
+#include "kernels/cuda/blas.h"
+
 namespace quire {
 
 namespace {
@@ -68,6 +70,13 @@ void EngineDevice::use() const {
   if constexpr (kCuda) {
     if (stream_) cuda::use_device(index_);
   }
+}
+
+const cuda::Blas* EngineDevice::blas() {
+  if constexpr (kCuda) {
+    if (stream_ && !blas_) blas_ = cuda::Blas::open(stream_->get());
+  }
+  return blas_.get();
 }
 
 void EngineDevice::wait() const {

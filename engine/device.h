@@ -16,13 +16,16 @@ class EngineDevice {
   cuda::StreamHandle stream() const;
   cuda::Uploads* uploads() const { return uploads_.get(); }  // null on the CPU
   std::string name() const;
-  void use() const;   // makes it the calling thread's GPU
+  void use() const;  // makes it the calling thread's GPU
+  // cuBLAS on its stream, opened when first asked for; null on the CPU, or where it is not installed.
+  const cuda::Blas* blas();
   void wait() const;  // for everything enqueued
 
  private:
   int index_ = 0;
   std::shared_ptr<cuda::Stream> stream_;  // null on the CPU
   std::shared_ptr<cuda::Uploads> uploads_;
+  std::shared_ptr<const cuda::Blas> blas_;
 };
 
 // The calling thread's GPU belongs to the caller: at the end of the scope it is what it was.

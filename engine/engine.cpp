@@ -74,6 +74,8 @@ std::unique_ptr<Engine> Engine::start(EngineOptions options, std::shared_ptr<Mod
   const ModelConfig& c = s.model->checkpoint.config();
   check(s.options.context <= c.context, "a context of {} was asked for; {} was made for at most {}", s.options.context,
         c.name, c.context);
+  s.ctx.deterministic = s.options.deterministic;
+  if (wants_blas(s.options, c)) s.ctx.blas = s.device.blas();
   const KvCacheConfig cache = plan_cache(s.options, c, s.scheme, s.ctx, s.plan);
   s.context = cache.max_tokens;
   s.load();

@@ -41,6 +41,9 @@ struct EngineOptions {
   int64_t max_batch = 16;    // sequences at once
   int64_t chunk = 512;       // prompt tokens a step
   bool eager = false;        // on a GPU: no graphs, and no step before the one before it was read; for tests and bugs
+  // On a GPU too a request's results depend on nothing else: not on the batch, nor on how its prompt was cut. Costs
+  // speed there, most for one long sequence (attention is not shared out). The CPU is always so.
+  bool deterministic = false;
   Progress progress;
   Log log;
 };
@@ -54,7 +57,7 @@ struct SamplerOptions {
   float presence_penalty = 0.0f, frequency_penalty = 0.0f;  // over generated tokens
   int32_t penalty_window = 64;
   std::vector<std::pair<int32_t, float>> logit_bias;
-  uint64_t seed = 0;  // the same seed and inputs give the same tokens; on the CPU whatever else is in the batch
+  uint64_t seed = 0;  // the same seed and inputs give the same tokens; on a GPU in the same batch, or if deterministic
 };
 
 struct TokenLogprob {

@@ -6,6 +6,8 @@
 #include "engine/scheduler.h"
 #include "kernels/attention.h"
 #include "kernels/convert.h"
+#include "kernels/cuda/matmul_blas.h"
+#include "kernels/cuda/matmul_choice.h"
 
 namespace quire {
 
@@ -21,7 +23,7 @@ int64_t available_memory(Device device) {
 }
 
 // Besides weights and cache: activations of one block (twice for conversions), logits, and the rope table.
-int64_t scratch_bytes(const EngineOptions& options, const ModelConfig& c, const KvCacheConfig& cache) {
+int64_t scratch_bytes(const EngineOptions& options, const ModelConfig& c, const KvCacheConfig& cache, bool blas) {
   const int64_t qkv = (c.heads + 2 * c.kv_heads) * c.head_dim;
   const int64_t row = 4 * c.hidden + qkv + 2 * c.heads * c.head_dim + 4 * c.ffn;
   const int64_t tokens = options.chunk + options.max_batch, logits = kMaxLogitsRows + options.max_batch;
@@ -32,12 +34,18 @@ int64_t scratch_bytes(const EngineOptions& options, const ModelConfig& c, const 
     const int threads = options.threads > 0 ? options.threads : hardware_threads();
     return bytes + attention_scratch(layout, c.heads, c.kv_heads, tokens, cache.max_tokens, threads);
   }
-  // On a GPU also what convert puts rows in, the cuts of attention, and the batch.
-  return bytes + 4 * std::min(kConvertFloats, c.vocab * c.hidden) + gpu_attention_scratch(layout, c.heads, c.kv_heads) +
-         64 * tokens;
+  // On a GPU also what convert puts rows in, the cuts of attention, what cuBLAS needs, and the batch.
+  const int64_t library = blas ? cuda::kBlasScratch + cuda::Blas::kWorkspaceBytes : 0;
+  return bytes + library + 4 * std::min(kConvertFloats, c.vocab * c.hidden) +
+         gpu_attention_scratch(layout, c.heads, c.kv_heads) + 64 * tokens;
 }
 
 }  // namespace
+
+bool wants_blas(const EngineOptions& options, const ModelConfig& config) {
+  return !options.deterministic && options.chunk + options.max_batch >= cuda::kBlasRows &&
+         2 * config.ffn * config.hidden >= cuda::kBlasValues;
+}
 
 KvCacheConfig plan_cache(const EngineOptions& options, const ModelConfig& config, const Scheme& scheme,
                          const Context& ctx, MemoryPlan& plan) {
@@ -51,7 +59,7 @@ KvCacheConfig plan_cache(const EngineOptions& options, const ModelConfig& config
   cache.device = ctx.device;
   cache.stream = ctx.stream;
   plan.limit = options.memory_limit > 0 ? options.memory_limit : available_memory(ctx.device) / 10 * 9;
-  plan.scratch = scratch_bytes(options, config, cache);
+  plan.scratch = scratch_bytes(options, config, cache, ctx.blas != nullptr);
   plan.bytes_per_token = KvCache::page_bytes(cache) / kPageTokens;
   return cache;
 }

@@ -6,6 +6,9 @@
 
 namespace quire {
 
+// Whether its steps are large enough for cuBLAS to help.
+bool wants_blas(const EngineOptions& options, const ModelConfig& config);
+
 // Before loading: the longest sequence to prepare for, and limit and scratch of the plan.
 KvCacheConfig plan_cache(const EngineOptions& options, const ModelConfig& config, const Scheme& scheme,
                          const Context& ctx, MemoryPlan& plan);

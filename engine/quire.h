@@ -44,7 +44,8 @@ typedef struct quire_options {
   void (*log)(void* user,
               const char* line); /* what a person should know, such as a context that was cut; may be NULL */
   void* user;                    /* handed to both */
-  const char* device; /* "cpu", "cuda", "cuda:1"; NULL: a GPU if this build and machine have one, else the CPU */
+  const char* device;    /* "cpu", "cuda", "cuda:1"; NULL: a GPU if this build and machine have one, else the CPU */
+  int32_t deterministic; /* 1: on a GPU, too, a request's results do not depend on the others; slower there */
 } quire_options;
 
 typedef struct quire_request {
@@ -58,7 +59,8 @@ typedef struct quire_request {
   float presence_penalty;
   float frequency_penalty;
   int32_t ignore_eos;      /* 1: go on after the end-of-text token */
-  uint64_t seed;           /* the same seed gives the same text (on a GPU: in the same batch) */
+  uint64_t seed;           /* the same seed gives the same text (on a GPU: in the same batch, or with
+                          `deterministic`) */
   const char* const* stop; /* stop_count texts; an answer ends before the first that it contains */
   size_t stop_count;
 } quire_request;

@@ -304,7 +304,7 @@ void attention(const Context& ctx, const Tensor& q, const KvView& kv, const Batc
         k.name, v.name, channels);
   bool fast = false;
   if constexpr (kCuda) fast = ctx.device == Device::cuda && cuda::attention_mma_supports(kv, batch, heads);
-  const bool mma = kernel == "mma" || kernel == "mma_fixed";
+  const bool mma = kernel == "mma" || kernel == "mma_fixed" || kernel == "mma_prefill";
   check(
       kernel.empty() || kernel == "generic" || (mma && fast),
       "attention: kernel '{}' is not there or not for keys {} and values {}, {} heads of {} on {} kv heads; generic is",
@@ -322,7 +322,11 @@ void attention(const Context& ctx, const Tensor& q, const KvView& kv, const Batc
     if (ctx.device == Device::cuda) {
       check(batch.device.positions != nullptr, "attention: the batch was not uploaded");
       if (mma || (fast && kernel.empty())) {
-        return cuda::attention_mma(ctx, q, kv, batch, heads, out, kernel == "mma_fixed");
+        const bool whole = kernel == "mma_prefill" || (kernel.empty() && ctx.deterministic);
+        const auto cuts = whole                   ? cuda::AttentionCuts::none
+                          : kernel == "mma_fixed" ? cuda::AttentionCuts::fixed
+                                                  : cuda::AttentionCuts::even;
+        return cuda::attention_mma(ctx, q, kv, batch, heads, out, cuts);
       }
       return cuda::attention(ctx, q, kv, batch, heads, out);
     }

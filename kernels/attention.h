@@ -38,7 +38,9 @@ constexpr int64_t kSpanTokens = 4 * kPageTokens;
 // kernels/cuda/kv_fields.h: "mma", taken where it can, multiplies codes on tensor cores. q and the softmax's weights
 // are rounded to f16 (relative 2^-11), sums are f32; sequences are cut so that the batch is shared evenly, and their
 // last bits depend on it. "mma_fixed": cut by a sequence's own length, results do not depend on what else is in the
-// batch.
+// batch, but a token alone in its step has another kernel than one of a longer chunk. "mma_prefill": all have that one,
+// uncut, so results do not depend on chunks either; taken if the context is `deterministic`. Slow for one long
+// sequence.
 void attention(const Context& ctx, const Tensor& q, const KvView& kv, const Batch& batch, int64_t heads,
                const Tensor& out, std::string_view kernel = {});
 

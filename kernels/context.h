@@ -56,6 +56,10 @@ class Scratch {
   int64_t growths_ = 0;
 };
 
+namespace cuda {
+class Blas;
+}
+
 // With device cuda every tensor and array that an op is given lies there (unless its header says otherwise), and the
 // op is enqueued on `stream`: it has run when the stream is synchronized.
 struct Context {
@@ -66,6 +70,10 @@ struct Context {
   Profile* profile = nullptr;           // borrowed; null: nobody observes
   cuda::StreamHandle stream = nullptr;  // borrowed; of the device cuda
   cuda::Uploads* uploads = nullptr;     // borrowed; on that stream; null: `upload` waits
+  const cuda::Blas* blas = nullptr;     // borrowed; of the stream. Null: our own kernels alone
+  // On a GPU: what a token gets depends on its sequence alone, not on the batch or how prompts were cut. The CPU is
+  // always so.
+  bool deterministic = false;
 
   // From host memory, which may go at once, to the device cuda.
   void upload(void* to, const void* from, size_t bytes) const;

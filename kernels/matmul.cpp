@@ -22,6 +22,10 @@ bool floats(const MatmulProblem& p) { return !cpu::integer_rule(p); }
   return cpu::integer_rule(p) && matmul_frag_supports(p);
 }
 [[maybe_unused]] bool floats_on_tensor_cores(const MatmulProblem& p) { return floats(p) && matmul_frag_supports(p); }
+[[maybe_unused]] bool integers_through_blas(const MatmulProblem& p) {
+  return cpu::integer_rule(p) && matmul_blas_supports(p);
+}
+[[maybe_unused]] bool floats_through_blas(const MatmulProblem& p) { return floats(p) && matmul_blas_supports(p); }
 
 // One entry of the list, for one instruction set.
 template <const cpu::MatmulSimd& Simd>
@@ -106,12 +110,12 @@ void check_operands(const Context& ctx, const Tensor& x, const PackedWeight& w, 
   }
 }
 
-const MatmulKernel& find_kernel(const Context& ctx, const PackedWeight& w, std::string_view name) {
+const MatmulKernel& find_kernel(const Context& ctx, const PackedWeight& w, int64_t rows, std::string_view name) {
   std::string known;
   for (const MatmulKernel& k : matmul_kernels()) {
     known += fmt::format("{}{}", known.empty() ? "" : " ", k.name);
     const bool fits = k.layout == w.layout && k.device == ctx.device && k.isa <= ctx.isa && k.supports(w.problem);
-    if (name.empty() ? !fits : name != k.name) continue;
+    if (name.empty() ? !fits || (k.prefers && !k.prefers(ctx, w.problem, rows)) : name != k.name) continue;
     check(k.device == ctx.device, "matmul: kernel {} is not of the device of the context", k.name);
     check(k.isa <= ctx.isa, "matmul: kernel {} needs {}, the context has {}", k.name, to_string(k.isa),
           to_string(ctx.isa));
@@ -150,6 +154,10 @@ const std::vector<MatmulKernel>& matmul_kernels() {
   if constexpr (kCuda) {
     static const std::vector<MatmulKernel> kernels = [] {
       std::vector<MatmulKernel> all = cpu_kernels;
+      all.push_back({"blas_bytes", &kFrag8, Isa::baseline, integers_through_blas, matmul_blas, Device::cuda, true,
+                     matmul_blas_is_faster});
+      all.push_back({"blas_halfs", &kFrag16, Isa::baseline, floats_through_blas, matmul_blas, Device::cuda, false,
+                     matmul_blas_is_faster});
       all.push_back({"mma_bytes", &kFrag8, Isa::baseline, integers_on_tensor_cores, matmul_frag, Device::cuda});
       all.push_back({"mma_e4m3", &kFrag8, Isa::baseline, floats_on_tensor_cores, matmul_frag, Device::cuda, false});
       all.push_back({"mma_halfs", &kFrag16, Isa::baseline, floats_on_tensor_cores, matmul_frag, Device::cuda, false});
@@ -302,7 +310,7 @@ void matmul(const Context& ctx, const Tensor& x, const PackedWeight& w, const Te
             std::string_view kernel) {
   check_operands(ctx, x, w, y);
   check_problem(w.problem);
-  const MatmulKernel& chosen = find_kernel(ctx, w, kernel);
+  const MatmulKernel& chosen = find_kernel(ctx, w, x.rows, kernel);
   if (x.rows == 0 || w.problem.n == 0) return;
   const Scratch::Scope scope(*ctx.scratch);
   chosen.run(ctx, x, w, y, epilogue);

@@ -1,7 +1,8 @@
 // y(M, N) = x(M, K) w(N, K)^T [+ bias] [+ residual], y in f32.
 //
 // One written order of f32 operations, the same on every device, ISA, tile shape, thread count and M, so results are
-// equal bit for bit whatever the batch (but for kernels that are not `exact`: float x on tensor cores):
+// equal bit for bit whatever the batch (but for kernels that are not `exact`: float x on tensor cores, and many rows of
+// halfs through cuBLAS, which a `deterministic` context does without):
 //   float x:    y = fma over k = 0..K-1 in order, on decoded values (f32), from 0.
 //   int8 x, integer w: acc = the exact int32 sum of code products; sum = the sum of x's codes (x.aux)
 //     w and x with one scale a row:  y = fma(offset * sx, float(sum), (float(acc) * sx) * scale), without an offset the
@@ -60,6 +61,8 @@ struct MatmulKernel {
   void (*run)(const Context& ctx, const Tensor& x, const PackedWeight& w, const Tensor& y, const Epilogue& epilogue);
   Device device = Device::cpu;
   bool exact = true;  // gives the written order's bits; else the same bits for every M, within rounding of it
+  // Whether it is the best for so many rows of x; null: always. A row's bits may then depend on M, within rounding.
+  bool (*prefers)(const Context& ctx, const MatmulProblem& problem, int64_t rows) = nullptr;
 };
 
 // In order of preference; the last of each device ("reference", "generic_int" and "generic_float") run everything.

@@ -2,7 +2,8 @@
 
 #include "kernels/cuda/encode.h"
 #include "kernels/cuda/frag_pack.h"
-#include "kernels/cuda/matmul_mma.h"
+#include "kernels/cuda/matmul_blas.h"
+#include "kernels/cuda/matmul_choice.h"
 #include "kernels/frag_pack.h"
 
 namespace quire {
@@ -78,36 +79,46 @@ bool matmul_frag_supports(const MatmulProblem& p) {
   return false;
 }
 
+namespace {
+
+[[maybe_unused]] cuda::MmaMatmul operands(const Context& ctx, const Tensor& x, const PackedWeight& w, const Tensor& y,
+                                          const Epilogue& epilogue) {
+  cuda::MmaMatmul op;
+  op.shape = shape_of(w.problem);
+  op.w = w.data.data();
+  op.x_type = type_of(x.codec);
+  const Plane rows = aligned_rows(ctx, x);
+  check(rows.rows == 1 && x.scale.rows <= 1, "matmul: x {} has rows that share a pitch or a scale", describe(x));
+  op.x = rows.ptr;
+  op.x_pitch = rows.pitch;
+  if (x.scale.ptr) op.sx = x.scale.row<const float>(0);
+  op.sx_pitch = x.scale.pitch / 4;
+  op.x_group = x.group;
+  const int32_t segment = op.shape.segment;
+  if (op.shape.offset && x.aux.ptr && x.group == segment) {
+    op.sums = x.aux.row<const int32_t>(0);
+    op.sums_pitch = x.aux.pitch / 4;
+  } else if (op.shape.offset) {
+    op.sums_pitch = segment > 0 ? (x.cols + segment - 1) / segment : 1;
+    int32_t* sums = ctx.scratch->take<int32_t>(x.rows * op.sums_pitch);
+    if constexpr (kCuda) cuda::sum_codes(rows, x.rows, x.cols, segment, sums, ctx.stream);
+    op.sums = sums;
+  }
+  op.y = y.data.row<float>(0);
+  op.ldy = y.data.pitch / 4;
+  op.bias = epilogue.bias;
+  op.residual = epilogue.residual;
+  op.m = x.rows;
+  return op;
+}
+
+}  // namespace
+
 void matmul_frag([[maybe_unused]] const Context& ctx, [[maybe_unused]] const Tensor& x,
                  [[maybe_unused]] const PackedWeight& w, [[maybe_unused]] const Tensor& y,
                  [[maybe_unused]] const Epilogue& epilogue) {
   if constexpr (kCuda) {
-    cuda::MmaMatmul op;
-    op.shape = shape_of(w.problem);
-    op.w = w.data.data();
-    op.x_type = type_of(x.codec);
-    const Plane rows = aligned_rows(ctx, x);
-    check(rows.rows == 1 && x.scale.rows <= 1, "matmul: x {} has rows that share a pitch or a scale", describe(x));
-    op.x = rows.ptr;
-    op.x_pitch = rows.pitch;
-    if (x.scale.ptr) op.sx = x.scale.row<const float>(0);
-    op.sx_pitch = x.scale.pitch / 4;
-    op.x_group = x.group;
-    const int32_t segment = op.shape.segment;
-    if (op.shape.offset && x.aux.ptr && x.group == segment) {
-      op.sums = x.aux.row<const int32_t>(0);
-      op.sums_pitch = x.aux.pitch / 4;
-    } else if (op.shape.offset) {
-      op.sums_pitch = segment > 0 ? (x.cols + segment - 1) / segment : 1;
-      int32_t* sums = ctx.scratch->take<int32_t>(x.rows * op.sums_pitch);
-      cuda::sum_codes(rows, x.rows, x.cols, segment, sums, ctx.stream);
-      op.sums = sums;
-    }
-    op.y = y.data.row<float>(0);
-    op.ldy = y.data.pitch / 4;
-    op.bias = epilogue.bias;
-    op.residual = epilogue.residual;
-    op.m = x.rows;
+    const cuda::MmaMatmul op = operands(ctx, x, w, y, epilogue);
     cuda::MmaWorkspace workspace;
     if (const int64_t partials = cuda::mma_workspace_bytes(op); partials > 0) {
       workspace.counters = ctx.scratch->take<int32_t>(cuda::kMmaCounters);
@@ -116,6 +127,22 @@ void matmul_frag([[maybe_unused]] const Context& ctx, [[maybe_unused]] const Ten
     }
     cuda::mma_matmul(op, workspace, ctx.stream);
   }
+}
+
+bool matmul_blas_supports(const MatmulProblem& p) {
+  if constexpr (kCuda) return matmul_frag_supports(p) && cuda::blas_supports(shape_of(p));
+  return false;
+}
+
+bool matmul_blas_is_faster(const Context& ctx, [[maybe_unused]] const MatmulProblem& p, [[maybe_unused]] int64_t rows) {
+  if constexpr (kCuda) return ctx.blas && !ctx.deterministic && cuda::blas_is_faster(shape_of(p), rows);
+  return false;
+}
+
+void matmul_blas([[maybe_unused]] const Context& ctx, [[maybe_unused]] const Tensor& x,
+                 [[maybe_unused]] const PackedWeight& w, [[maybe_unused]] const Tensor& y,
+                 [[maybe_unused]] const Epilogue& epilogue) {
+  if constexpr (kCuda) cuda::blas_matmul(ctx, operands(ctx, x, w, y, epilogue));
 }
 
 }  // namespace quire

@@ -11,4 +11,9 @@ extern const WeightLayout kFrag8, kFrag16;  // int8 and e4m3 activations; f16 an
 bool matmul_frag_supports(const MatmulProblem& problem);  // on the current device
 void matmul_frag(const Context& ctx, const Tensor& x, const PackedWeight& w, const Tensor& y, const Epilogue& epilogue);
 
+// The same through cuBLAS, for many rows of x (kernels/cuda/matmul_blas.h): needs a context with one.
+bool matmul_blas_supports(const MatmulProblem& problem);
+bool matmul_blas_is_faster(const Context& ctx, const MatmulProblem& problem, int64_t rows);
+void matmul_blas(const Context& ctx, const Tensor& x, const PackedWeight& w, const Tensor& y, const Epilogue& epilogue);
+
 }  // namespace quire

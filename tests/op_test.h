@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "kernels/context.h"
+#include "kernels/cuda/blas.h"
 
 namespace quire {
 
@@ -48,6 +49,16 @@ class Machines {
     }
     return ctx;
   }
+  // The same with cuBLAS, where it is installed.
+  Context gpu_with_blas() {
+    Context ctx = gpu();
+    if constexpr (kCuda) {
+      if (!blas_) blas_ = cuda::Blas::open(ctx.stream, &why_no_blas);
+      ctx.blas = blas_.get();
+    }
+    return ctx;
+  }
+  std::string why_no_blas;
   Context context(Isa isa = default_isa(), int threads = 3) {
     Context ctx;
     ctx.isa = isa;
@@ -69,6 +80,7 @@ class Machines {
  private:
   ThreadPool one_{1}, three_{3};
   Scratch scratch_, gpu_scratch_{Device::cuda};
+  std::shared_ptr<const cuda::Blas> blas_;
   std::shared_ptr<cuda::Stream> stream_;  // not a unique_ptr: builds without CUDA do not link its destructor
 };
 

@@ -20,6 +20,7 @@ struct AttentionArgs {
   const int32_t* sequence_count = nullptr;   // on the device
   int32_t heads = 0;
   bool deterministic = false;    // cuts depend on a sequence's own length only
+  bool prefill_alone = false;    // the prefill kernel takes sequences of one token, too
   float* partials = nullptr;     // AttentionPlan::partial_floats
   uint32_t* arrivals = nullptr;  // (sequences, head slots), zero; left zero
 };

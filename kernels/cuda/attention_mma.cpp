@@ -24,7 +24,7 @@ bool attention_mma_supports(const KvView& kv, const Batch& batch, int64_t heads)
 }
 
 void attention_mma(const Context& ctx, const Tensor& q, const KvView& kv, const Batch& batch, int64_t heads,
-                   const Tensor& out, bool fixed_cuts) {
+                   const Tensor& out, AttentionCuts cuts) {
   const int multiprocessors = device_info(current_device()).multiprocessors;
   AttentionArgs a;
   a.q = q.data.row<const float>(0);
@@ -35,11 +35,13 @@ void attention_mma(const Context& ctx, const Tensor& q, const KvView& kv, const 
   a.sequences = batch.device.sequences;
   a.sequence_count = batch.device.sequence_count;
   a.heads = int32_t(heads);
-  a.deterministic = fixed_cuts;
+  a.deterministic = cuts == AttentionCuts::fixed;
+  a.prefill_alone = cuts == AttentionCuts::none;
   a.arrivals = batch.device.counters;
   const auto has = [&](auto&& test) {
     return std::any_of(batch.sequences.begin(), batch.sequences.end(), [&](const auto& s) { return test(s.count); });
   };
+  if (a.prefill_alone) return void(attention_prefill(a, multiprocessors, ctx.stream));
   if (has([](int64_t count) { return count == 1; })) {
     const AttentionPlan plan = attention_plan(a, int64_t(batch.sequences.size()), multiprocessors);
     const Scratch::Scope scope(*ctx.scratch);

@@ -259,8 +259,8 @@ __host__ __device__ inline int tile_tokens(int group) {
   return tokens;
 }
 // Tiles of a sequence: blocks of `tokens` positions, whatever its chunk; none if decode takes it.
-__device__ inline int prefill_tiles(const BatchSequence& s, int tokens) {
-  if (s.slot < 0 || s.count <= 1) return 0;
+__device__ inline int prefill_tiles(const BatchSequence& s, int tokens, bool alone) {
+  if (s.slot < 0 || s.count <= (alone ? 0 : 1)) return 0;
   return int((s.position % tokens + s.count + tokens - 1) / tokens);
 }
 
@@ -272,7 +272,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks) attention_prefill_kernel(co
   int* prefix = reinterpret_cast<int*>(values + kPage * C);
   const int n = min(*a.sequence_count, kMaxSequences), kv_heads = int(a.kv.kv_heads), group = a.heads / kv_heads;
   const int tokens = tile_tokens(group), warp = int(threadIdx.x) / 32, g = int(threadIdx.x) % 32 / 4;
-  prefix_sums(n, prefix, [&](int i) { return prefill_tiles(a.sequences[i], tokens) * kv_heads; });
+  prefix_sums(n, prefix, [&](int i) { return prefill_tiles(a.sequences[i], tokens, a.prefill_alone) * kv_heads; });
   __syncthreads();
   const int items = prefix[n];
   for (int item = items - 1 - int(blockIdx.x); item >= 0; item -= int(gridDim.x)) {  // the longest first

@@ -65,6 +65,10 @@ inline MmaForce choose_segments(const FragShape& s, int64_t m, int64_t multiproc
   return {large ? 128 : 64, 0, 0, 0};
 }
 
+// Through cuBLAS: unpacking the weight must be worth it, and small matrices are bound by launches.
+constexpr int64_t kBlasRows = 256, kBlasValues = int64_t(4) << 20;
+inline bool blas_is_faster(const FragShape& s, int64_t m) { return m >= kBlasRows && s.n * s.k >= kBlasValues; }
+
 // What `force` leaves open, filled in.
 inline MmaForce mma_choose(const FragShape& s, int64_t m, int64_t multiprocessors, MmaForce force) {
   if (force.tokens == 0) {

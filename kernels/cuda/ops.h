@@ -30,10 +30,11 @@ void matmul_int(const Context& ctx, const Tensor& x, const Tensor& w, const Tens
 void attention(const Context& ctx, const Tensor& q, const KvView& kv, const Batch& batch, int64_t heads,
                const Tensor& out);
 
-// attention.h's mma kernels. fixed_cuts: mma_fixed.
+// attention.h's mma kernels: mma, mma_fixed, mma_prefill.
+enum class AttentionCuts : uint8_t { even, fixed, none };
 bool attention_mma_supports(const KvView& kv, const Batch& batch, int64_t heads);
 void attention_mma(const Context& ctx, const Tensor& q, const KvView& kv, const Batch& batch, int64_t heads,
-                   const Tensor& out, bool fixed_cuts);
+                   const Tensor& out, AttentionCuts cuts);
 
 void sample_rows(const Context& ctx, const Tensor& logits, const SampleRow* rows, const LogitChange* changes,
                  int32_t* ids);

@@ -1,6 +1,8 @@
 // Times the tensor-core matmuls at the layer shapes of Llama-3-8B: cold L2 (weights rotate), one CUDA graph of many
 // launches, the median of its replays. Results are not checked here (tests/kernels/matmul_frag_test.cpp does).
 //   bench_matmul [all|best] [kernel substring]     best: also try every tile and split, and name the fastest
+//   bench_matmul table                             the table of docs/benchmarks.md
+// Where cuBLAS is installed its time stands beside ours.
 #include <cuda_runtime.h>
 
 #include <algorithm>
@@ -10,7 +12,8 @@
 #include <string>
 #include <vector>
 
-#include "kernels/cuda/matmul_mma.h"
+#include "kernels/cuda/matmul_blas.h"
+#include "kernels/cuda/matmul_choice.h"
 
 using namespace quire;
 using namespace quire::cuda;
@@ -53,6 +56,7 @@ constexpr Case kCases[] = {
     {"w4a8_qoq_g128", FragCode::nibble_affine, 128, 0, 0, MmaX::int8},
     {"w4a8_g128", FragCode::nibble_signed, 128, 128, 0, MmaX::int8},
     {"w8a8_g64", FragCode::int8, 64, 64, 64, MmaX::int8},
+    {"q4_1", FragCode::nibble_offset, 32, 32, 32, MmaX::int8},
     {"w4a16_g128", FragCode::half_nibble, 128, 128, 0, MmaX::f16},
     {"w8a16", FragCode::half_byte, 128, 128, 0, MmaX::f16},
     {"w16a16", FragCode::half_float, 128, 128, 0, MmaX::f16},
@@ -63,7 +67,7 @@ struct Shape {
   int64_t n, k;
 };
 constexpr Shape kShapes[] = {{"qkv", 6144, 4096}, {"o", 4096, 4096}, {"gate_up", 28672, 4096}, {"down", 4096, 14336}};
-constexpr int64_t kTokens[] = {1, 16, 32, 64, 128, 256, 1024, 4096};
+constexpr int64_t kTokens[] = {1, 16, 32, 64, 128, 256, 512, 1024, 4096};
 constexpr double kBandwidth = 3.12e12, kInt8 = 1.95e15, kHalf = 0.85e15;  // measured on an H100
 
 struct Bench {
@@ -71,12 +75,23 @@ struct Bench {
   std::vector<std::byte*> weights;
   MmaWorkspace workspace;
   cudaStream_t stream;
+  const Context* ctx;
 
-  // Microseconds of one launch.
   double time(const MmaForce& force) {
+    return time([&] { mma_matmul(op, workspace, stream, force); });
+  }
+  double time_blas() {
+    return time([&] {
+      const Scratch::Scope scope(*ctx->scratch);
+      blas_matmul(*ctx, op);
+    });
+  }
+  // Microseconds of one launch.
+  template <class Launch>
+  double time(Launch launch) {
     double estimate = 20;
     op.w = weights[0];
-    mma_matmul(op, workspace, stream, force);  // loads the kernel: not while a graph is captured
+    launch();  // loads the kernel: not while a graph is captured
     ok(cudaStreamSynchronize(stream), "first launch");
     std::vector<double> times;
     for (int round = 0; round < 2; ++round) {
@@ -86,7 +101,7 @@ struct Bench {
       ok(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "capture");
       for (int i = 0; i < launches; ++i) {
         op.w = weights[size_t(i) % weights.size()];
-        mma_matmul(op, workspace, stream, force);
+        launch();
       }
       ok(cudaStreamEndCapture(stream, &graph), "capture");
       ok(cudaGraphInstantiate(&exec, graph, 0), "instantiate");
@@ -114,16 +129,22 @@ struct Bench {
   }
 };
 
-void run_case(const Case& c, const Shape& s, bool best, const MmaWorkspace& workspace, cudaStream_t stream) {
+// What a column of the table says of one shape, by number of tokens.
+using Cells = std::vector<std::string>;
+
+void run_case(const Case& c, const Shape& s, bool best, bool table, const MmaWorkspace& workspace, const Context& ctx,
+              Cells& cells) {
   Bench b;
   b.workspace = workspace;
-  b.stream = stream;
+  b.stream = ctx.stream;
+  b.ctx = &ctx;
   MmaMatmul& op = b.op;
   op.shape.n = s.n;
   op.shape.k = s.k;
   op.shape.code = c.code;
   op.shape.entry = c.entry;
   op.shape.segment = c.segment;
+  op.shape.offset = c.code == FragCode::nibble_offset;
   op.x_type = c.x;
   op.x_group = c.x_group;
   const bool half = op.shape.half();
@@ -140,16 +161,29 @@ void run_case(const Case& c, const Shape& s, bool best, const MmaWorkspace& work
   const int64_t groups = c.x_group ? s.k / c.x_group : 1;
   if (!half) op.sx = reinterpret_cast<const float*>(random_memory(most * groups * 4, 6, 0x007fffffu, 0x3f000000u));
   op.sx_pitch = groups;
+  if (op.shape.offset) op.sums = reinterpret_cast<const int32_t*>(random_memory(most * groups * 4, 8, 0x7fffu));
+  op.sums_pitch = groups;
   op.y = reinterpret_cast<float*>(random_memory(most * s.n * 4, 7));
   op.ldy = s.n;
   for (const int64_t m : kTokens) {
     op.m = m;
-    const double us = b.time({});
+    const double own = b.time(MmaForce{});
+    const double library = ctx.blas && m >= 64 && blas_supports(op.shape) ? b.time_blas() : 0;
+    const bool taken = library > 0 && blas_is_faster(op.shape, m);
+    const double us = taken ? library : own;
     const double moved = double(bytes + m * op.x_pitch + m * s.n * 4),
                  operations = 2.0 * double(m) * double(s.n) * double(s.k);
     const double floor = std::max(moved / kBandwidth, operations / (half ? kHalf : kInt8)) * 1e6;
+    if (table) {
+      char text[32];
+      std::snprintf(text, sizeof(text), us < 100 ? "%.1f" : "%.0f", us);
+      cells.push_back(text);
+      continue;
+    }
     std::printf("%-14s %-8s M %5lld %9.1f us %6.0f GB/s %6.0f TOPS  floor %8.1f us = %3.0f %%", c.name, s.name,
                 static_cast<long long>(m), us, moved / us * 1e-3, operations / us * 1e-6, floor, floor / us * 100);
+    if (library > 0)
+      std::printf("  own %.1f cuBLAS %.1f%s", own, library, taken == (library < own) ? "" : " WRONG CHOICE");
     if (best) {
       double least = us;
       std::string what = "auto";
@@ -170,7 +204,7 @@ void run_case(const Case& c, const Shape& s, bool best, const MmaWorkspace& work
           }
         }
         for (const int rows : {16, 32, 64}) {
-          if (tokens > 32 || (rows == 64 && c.segment > 0)) continue;
+          if (tokens > 32) continue;
           attempt({tokens, rows, 0, 0}, std::to_string(tokens) + "x" + std::to_string(rows));
         }
       }
@@ -182,6 +216,7 @@ void run_case(const Case& c, const Shape& s, bool best, const MmaWorkspace& work
   for (std::byte* w : b.weights) cudaFree(w);
   cudaFree(const_cast<std::byte*>(op.x));
   cudaFree(const_cast<float*>(op.sx));
+  cudaFree(const_cast<int32_t*>(op.sums));
   cudaFree(op.y);
 }
 
@@ -189,6 +224,7 @@ void run_case(const Case& c, const Shape& s, bool best, const MmaWorkspace& work
 
 int main(int argc, char** argv) {
   const bool best = argc > 1 && std::strcmp(argv[1], "best") == 0;
+  const bool table = argc > 1 && std::strcmp(argv[1], "table") == 0;
   const char* only = argc > 2 ? argv[2] : "";
   cudaDeviceProp device;
   ok(cudaGetDeviceProperties(&device, 0), "device");
@@ -201,9 +237,24 @@ int main(int argc, char** argv) {
   ok(cudaMemset(workspace.counters, 0, kMmaCounters * 4), "cudaMemset");
   ok(cudaMalloc(&workspace.partials, size_t(mma_workspace_bytes())), "cudaMalloc");
   ok(cudaDeviceSynchronize(), "start");
+  Scratch scratch(Device::cuda);
+  Context ctx;
+  ctx.device = Device::cuda;
+  ctx.scratch = &scratch;
+  ctx.stream = stream;
+  std::string why;
+  const auto blas = Blas::open(stream, &why);
+  ctx.blas = blas.get();
+  std::printf("cuBLAS: %s\n", blas ? "here" : why.c_str());
   for (const Case& c : kCases) {
     if (!std::strstr(c.name, only)) continue;
-    for (const Shape& s : kShapes) run_case(c, s, best, workspace, stream);
+    std::vector<Cells> shapes;
+    for (const Shape& s : kShapes) run_case(c, s, best, table, workspace, ctx, shapes.emplace_back());
+    for (size_t i = 0; table && i < std::size(kTokens); ++i) {
+      std::printf("%-14s M %5lld  %s / %s / %s / %s\n", c.name, static_cast<long long>(kTokens[i]),
+                  shapes[0][i].c_str(), shapes[1][i].c_str(), shapes[2][i].c_str(), shapes[3][i].c_str());
+    }
+    std::fflush(stdout);
   }
   return 0;
 }

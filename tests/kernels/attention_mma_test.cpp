@@ -124,7 +124,7 @@ class AttentionMma : public testing::TestWithParam<const char*> {
 };
 
 TEST_P(AttentionMma, NearTheExactSoftmax) {
-  for (const char* kernel : {"mma", "mma_fixed"}) {
+  for (const char* kernel : {"mma", "mma_fixed", "mma_prefill"}) {
     for (const KvShape& shape : {KvShape{8, 2, 128}, KvShape{6, 2, 64}, KvShape{4, 4, 64}, KvShape{12, 1, 128}}) {
       constexpr int64_t kTokens = 300;
       Caches c = caches(shape, 5 * 5, 5, kTokens);
@@ -180,6 +180,22 @@ TEST_P(AttentionMma, FixedCutsDoNotSeeTheBatch) {
     got.resize(expected.size());
     EXPECT_EQ(first_difference(got, expected), "") << i;
   }
+}
+
+// In one kernel and uncut, a token's bits depend neither on the batch nor on how its sequence was cut.
+TEST_P(AttentionMma, PrefillAloneSeesNeitherBatchNorChunks) {
+  const KvShape shape{8, 2, 64};
+  const KvSequence a = random_sequence(rng_, shape, 300), b = random_sequence(rng_, shape, 400);
+  Caches alone = caches(shape, 6, 1, 300), beside = caches(shape, 20, 3, 400);
+  const Context gpu = machines_.gpu();
+  const int32_t only = alone.there.open(), x = beside.there.open(), y = beside.there.open();
+  const std::vector<float> expected = kv_step(gpu, shape, alone.there, {{only, &a, 300}}, "mma_prefill");
+  std::vector<float> got;
+  for (const int64_t n : {1, 1, 61, 1, 70, 2, 90, 74}) {
+    const std::vector<float> both = kv_step(gpu, shape, beside.there, {{x, &b, n % 40 + 1}, {y, &a, n}}, "mma_prefill");
+    got.insert(got.end(), both.begin() + (n % 40 + 1) * shape.heads * shape.channels, both.end());
+  }
+  EXPECT_EQ(first_difference(got, expected), "");
 }
 
 INSTANTIATE_TEST_SUITE_P(Kinds, AttentionMma, testing::ValuesIn(kCacheWords));

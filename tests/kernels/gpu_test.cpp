@@ -32,6 +32,11 @@ TEST_F(Gpu, IsPresent) {
   }
 }
 
+TEST_F(Gpu, HasBlas) {
+  Machines machines;
+  if (!machines.gpu_with_blas().blas) GTEST_SKIP() << "NO CUBLAS, ITS KERNELS ARE NOT TESTED: " << machines.why_no_blas;
+}
+
 // Codes are unpacked to subnormal halves: q * 2^-24. Tensor cores must take them as they are.
 TEST_F(Gpu, TensorCoresTakeSubnormalHalvesExactly) {
   if constexpr (kCuda) {
