@@ -33,7 +33,7 @@ void install_signal_handlers() {
   action.sa_handler = on_signal;
   sigemptyset(&action.sa_mask);
   for (const int signal : kHandledSignals) {
-    // A blocked read ends for what asks the program to end. The line editor waits in ppoll, which ends for every signal.
+    // A blocked read ends for what asks the program to end. The line editor waits in ppoll, which ends for any signal.
     action.sa_flags = signal == SIGWINCH || signal == SIGCONT ? SA_RESTART : 0;
     struct sigaction before {};
     // What the parent chose to ignore (nohup, a background job's Ctrl-C) stays ignored.

@@ -1,6 +1,6 @@
 // The real model on a GPU against the CPU: logits, perplexity and greedy ids. Both round sums, exponentials and norms
-// in other orders, and a value that falls on the other side of a rounding boundary becomes another code; so what is
-// asked is that a device changes less than the scheme itself does.
+// in other orders, and a value that falls on the other side of a rounding boundary becomes another code. At worst that
+// draws all of the scheme's rounding errors anew: the difference of two draws is sqrt(2) of one, which is the bound.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -108,7 +108,7 @@ TEST_P(GpuRealModel, AgreesWithTheCpu) {
     const double unit = scheme.rfind("bf16", 0) == 0 ? 0x1p-8 : 0x1p-11, roundings = 4 * kLayers + 1;
     own = std::hypot(own, std::sqrt(roundings) * unit * size);
   }
-  EXPECT_LT(device.rms, own) << scheme;
+  EXPECT_LT(device.rms, std::sqrt(2.0) * own) << scheme;
 
   EngineOptions options;
   options.model = test_model();
@@ -116,8 +116,8 @@ TEST_P(GpuRealModel, AgreesWithTheCpu) {
   options.context = 512;
   const auto engine = Engine::open(options);
   const std::vector<int32_t> ids = prompt_of(*engine);
-  // exp(0.02): 2 % of the perplexity of 255 predictions.
-  EXPECT_NEAR(nll(gpu, ids), nll(cpu, ids), 0.02) << scheme;
+  // A prediction's NLL is the difference of two numbers that are each off by device.rms; four deviations of their mean.
+  EXPECT_NEAR(nll(gpu, ids), nll(cpu, ids), 4.0 * std::sqrt(2.0 / double(kPrompt - 1)) * device.rms) << scheme;
 
   for (size_t i = 0; i < cpu.tokens.size(); ++i) {
     if (cpu.tokens[i] == gpu.tokens[i]) continue;
