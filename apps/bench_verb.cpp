@@ -37,7 +37,7 @@ struct BenchOptions {
   std::vector<std::pair<int64_t, int64_t>> both;  // prompt and answer
   int64_t repetitions = 5, memory_limit = 0;
   std::string device;
-  bool deterministic = false, no_warmup = false, profile = false, json = false, quiet = false;
+  bool deterministic = false, eager = false, no_warmup = false, profile = false, json = false, quiet = false;
   BenchFormat format = BenchFormat::md;
 };
 
@@ -116,6 +116,7 @@ std::unique_ptr<Engine> open_for(const Setup& setup, const std::vector<BenchTest
   engine.memory_limit = options.memory_limit;
   engine.device = options.device;
   engine.deterministic = options.deterministic;
+  engine.eager = options.eager;
   engine.max_batch = 1;
   engine.progress = bar.sink();
   engine.log = bar.log();
@@ -282,6 +283,7 @@ void add_lists(CLI::App& app, BenchOptions& o) {
   app.add_flag("--deterministic", o.deterministic,
                "the same answer whatever else runs; slower on a GPU, no change on the CPU")
       ->group(group);
+  app.add_flag("--eager", o.eager, "on a GPU: no graphs, no step ahead of its results")->group(group);
   add_numbers(app, "--n-prompt,-p", "prompt tokens; 0: no such test (default 512)", kTests, o.prompts, 0, kMost);
   add_numbers(app, "--n-gen,-n", "generated tokens; 0: no such test (default 128)", kTests, o.generated, 0, kMost);
   add_parsed(

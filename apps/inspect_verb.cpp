@@ -112,9 +112,11 @@ void print_run(const Engine& engine) {
                                 engine.scheme().name.empty() ? "own" : engine.scheme().name, engine.scheme().kv.name,
                                 engine.threads());
   for (const std::string& line : engine.description()) out += fmt::format("  {}\n", line);
-  out += fmt::format("Memory\n  weights {}, scratch {}, cache {} of {} a token: {} tokens; together {} of at most {}\n",
-                     bytes_text(m.weights), bytes_text(m.scratch), bytes_text(m.cache), bytes_text(m.bytes_per_token),
-                     m.cache_tokens, bytes_text(m.total()), m.limit > 0 ? bytes_text(m.limit) : "what is free");
+  out +=
+      fmt::format("Memory\n  weights {}, scratch {}{}, cache {} of {} a token: {} tokens; together {} of at most {}\n",
+                  bytes_text(m.weights), bytes_text(m.scratch), m.graphs > 0 ? ", graphs " + bytes_text(m.graphs) : "",
+                  bytes_text(m.cache), bytes_text(m.bytes_per_token), m.cache_tokens, bytes_text(m.total()),
+                  m.limit > 0 ? bytes_text(m.limit) : "what is free");
   const ProcessMemory now = process_memory();
   out += fmt::format("  resident {} (before loading: {}), at most {} so far; untouched cache takes none\n",
                      bytes_text(now.resident), bytes_text(m.before), bytes_text(now.peak));
@@ -145,10 +147,16 @@ nlohmann::json inspect_json(const Engine& engine, const Contents& contents, bool
   object["device"] = engine.device();
   const MemoryPlan m = engine.memory();
   const ProcessMemory now = process_memory();
-  object["memory"] = {
-      {"weights", m.weights},           {"scratch", m.scratch},     {"cache", m.cache},
-      {"cache_tokens", m.cache_tokens}, {"limit", m.limit},         {"bytes_per_token", m.bytes_per_token},
-      {"resident_before", m.before},    {"resident", now.resident}, {"resident_peak", now.peak}};
+  object["memory"] = {{"weights", m.weights},
+                      {"scratch", m.scratch},
+                      {"cache", m.cache},
+                      {"graphs", m.graphs},
+                      {"cache_tokens", m.cache_tokens},
+                      {"limit", m.limit},
+                      {"bytes_per_token", m.bytes_per_token},
+                      {"resident_before", m.before},
+                      {"resident", now.resident},
+                      {"resident_peak", now.peak}};
   if (!tensors) return object;
   auto& list = object["tensors"] = nlohmann::json::array();
   for (const CheckpointTensor& t : checkpoint.list())

@@ -32,6 +32,8 @@ void add_limits(CLI::App& verb, EngineOptions& engine) {
   verb.add_flag("--deterministic", engine.deterministic,
                 "the same answer whatever else runs; slower on a GPU, no change on the CPU")
       ->group(kModelGroup);
+  verb.add_flag("--eager", engine.eager, "on a GPU: no graphs, no step ahead of its results; to find bugs")
+      ->group(kModelGroup);
   add_parsed(verb, "--context,-c", "TOKENS", "most tokens of a conversation (default: the model's)", kModelGroup,
              [&engine](const std::string& text) { engine.context = parse_number<int64_t>("context", text, 1, kMost); });
   add_parsed(verb, "--memory-limit", "SIZE",

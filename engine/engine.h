@@ -107,9 +107,9 @@ struct Message {
 };
 
 struct MemoryPlan {
-  int64_t weights = 0, scratch = 0, cache = 0, cache_tokens = 0, bytes_per_token = 0, limit = 0;
+  int64_t weights = 0, scratch = 0, graphs = 0, cache = 0, cache_tokens = 0, bytes_per_token = 0, limit = 0;
   int64_t before = 0;  // resident in the process before the weights were loaded: program, tokenizer, metadata
-  int64_t total() const { return weights + scratch + cache; }
+  int64_t total() const { return weights + scratch + graphs + cache; }
 };
 
 class Engine {

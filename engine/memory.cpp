@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "base/machine.h"
-#include "engine/scheduler.h"
+#include "engine/decode_steps.h"
 #include "kernels/attention.h"
 #include "kernels/convert.h"
 #include "kernels/cuda/matmul_blas.h"
@@ -37,7 +37,7 @@ int64_t scratch_bytes(const EngineOptions& options, const ModelConfig& c, const 
   // On a GPU also what convert puts rows in, the cuts of attention, what cuBLAS needs, and the batch.
   const int64_t library = blas ? cuda::kBlasScratch + cuda::Blas::kWorkspaceBytes : 0;
   return bytes + library + 4 * std::min(kConvertFloats, c.vocab * c.hidden) +
-         gpu_attention_scratch(layout, c.heads, c.kv_heads) + 64 * tokens;
+         gpu_attention_scratch(layout, c.heads, c.kv_heads) + 64 * tokens + DecodeSteps::state_bytes(options.max_batch);
 }
 
 }  // namespace
@@ -60,6 +60,8 @@ KvCacheConfig plan_cache(const EngineOptions& options, const ModelConfig& config
   cache.stream = ctx.stream;
   plan.limit = options.memory_limit > 0 ? options.memory_limit : available_memory(ctx.device) / 10 * 9;
   plan.scratch = scratch_bytes(options, config, cache, ctx.blas != nullptr);
+  const bool graphs = ctx.device == Device::cuda && !options.eager;
+  plan.graphs = graphs ? DecodeSteps::graph_bytes(options.max_batch, config.layers) : 0;
   plan.bytes_per_token = KvCache::page_bytes(cache) / kPageTokens;
   return cache;
 }
@@ -68,12 +70,13 @@ void finish_plan(int64_t weight_bytes, MemoryPlan& plan) { plan.weights = weight
 
 KvCacheConfig fit_cache(const EngineOptions& options, KvCacheConfig cache, MemoryPlan& plan) {
   const int64_t page = KvCache::page_bytes(cache), stage = KvCache::stage_bytes(cache);
-  const int64_t room = plan.limit > 0 ? plan.limit - plan.weights - plan.scratch - stage : INT64_MAX;
+  const int64_t room = plan.limit > 0 ? plan.limit - plan.weights - plan.scratch - plan.graphs - stage : INT64_MAX;
   const int64_t fits = std::max<int64_t>(0, room / page);  // pages
   const auto pages_for = [](int64_t tokens) { return (tokens + kPageTokens - 1) / kPageTokens; };
   const std::string budget = fmt::format(
       "the limit of {} less weights ({}), scratch ({}) and open pages ({}) leaves room for {} tokens at {} bytes each",
-      mib(plan.limit), mib(plan.weights), mib(plan.scratch), mib(stage), fits * kPageTokens, plan.bytes_per_token);
+      mib(plan.limit), mib(plan.weights), mib(plan.scratch + plan.graphs), mib(stage), fits * kPageTokens,
+      plan.bytes_per_token);
   check(fits > 0, "out of memory: {}; raise the memory limit, or use smaller weights (--scheme w4a16)", budget);
   const int64_t whole = pages_for(cache.max_tokens);
   if (options.cache_tokens > 0) {

@@ -88,7 +88,8 @@ __device__ bool attend_pages(const AttentionArgs& a, const KvLayout& layout, con
               1.44269504f * rsqrtf(float(C)));
   for (; token < limit; token += kWarps * Warp::kTokens) {
     const int page = token / int(kPageTokens), row = token % int(kPageTokens);
-    const std::byte* block = open ? a.kv.open_block_of_row(s.first, s.slot, kv_head) : a.kv.block(s.slot, page, kv_head);
+    const std::byte* block =
+        open ? a.kv.open_block_of_row(s.first, s.slot, kv_head) : a.kv.block(s.slot, page, kv_head);
     state.take(block, row, limit - token);
   }
   state.store(&shared.out[warp][0][0], shared.peaks[warp], shared.totals[warp], again);
