@@ -313,6 +313,36 @@ TEST_F(Matmul, RowsDoNotDependOnTheBatch) {
   }
 }
 
+// cuBLAS is taken for many rows of a large matrix, and never by a deterministic context.
+TEST_F(Matmul, TheLibraryIsForManyRows) {
+  if (!gpu_is_here()) GTEST_SKIP() << "NO GPU, NOTHING WAS TESTED ON ONE";
+  Context ctx = machines.gpu_with_blas();
+  if (!ctx.blas) GTEST_SKIP() << "NO CUBLAS: " << machines.why_no_blas;
+  Rng rng(8);
+  OnGpu gpu(ctx);
+  const int64_t n = 2048, k = 2304;
+  for (const Format& fw : {Format{id<F16>}, Format{id<Int4Z>, 64}, Format{id<Int8>}}) {
+    const Format fx = {fw.codec == id<Int8> ? id<Int8> : id<F16>};
+    const bool exact = fx.codec == id<Int8>;
+    const OwnedTensor x = random_tensor(rng, fx, 600, k), w = random_tensor(rng, fw, n, k);
+    const Tensor x_there = gpu.in(x);
+    const PackedWeight packed = pack_weight(ctx, {gpu.in(w)}, fx, choose_layout({fw, fx, n, k}, ctx.isa, Device::cuda));
+    const auto product = [&](int64_t m, bool deterministic, const char* kernel) {
+      ctx.deterministic = deterministic;
+      std::vector<float> y(size_t(m * n), 0.0f);
+      const Tensor there = gpu.in(f32_view(y, m, n));
+      matmul(ctx, rows_of(x_there, 0, m), packed, there, {}, kernel);
+      return decoded(gpu.back(there));
+    };
+    const char *own = exact ? "mma_bytes" : "mma_halfs", *library = exact ? "blas_bytes" : "blas_halfs";
+    const std::vector<float> all = product(600, false, own);
+    EXPECT_EQ(quire::first_difference(product(600, false, ""), product(600, false, library)), "") << to_string(fw);
+    EXPECT_EQ(quire::first_difference(product(600, true, ""), all), "") << to_string(fw);
+    EXPECT_EQ(quire::first_difference(product(7, false, "").data(), all.data(), 7 * n), "") << to_string(fw);
+    EXPECT_EQ(product(600, false, library) == all, exact) << to_string(fw);
+  }
+}
+
 // int4 is int8 with small codes.
 TEST_F(Matmul, FourBitsThroughEightAreTheSame) {
   Rng rng(5);
