@@ -82,6 +82,8 @@ void convert(const Context& ctx, const Tensor& src, const Tensor& dst, const int
         "convert: {} to {}: both must be on the device of the context", describe(src), describe(dst));
   check(src.cols == dst.cols && (gather || src.rows == dst.rows), "convert: {} does not fit {}", describe(src),
         describe(dst));
+  check(info(dst.codec).encode || copies_rows(src, dst), "convert: nothing can be written in {}, only read",
+        info(dst.codec).name);
   if constexpr (kCuda) {
     if (ctx.device == Device::cuda) return convert_on_device(ctx, src, dst, gather);
   }

@@ -25,7 +25,7 @@ constexpr CodecInfo make_info() {
   i.half_scales = C::kOffset || (i.table_shared && !C::kLinear);
   i.row_bytes = &C::row_bytes;
   i.decode = &C::decode;
-  i.encode = &C::encode;
+  if constexpr (requires { &C::encode; }) i.encode = &C::encode;
   if constexpr (C::kInteger) i.codes = &C::codes;
   if constexpr (C::kLinear) {
     i.values = &C::values;

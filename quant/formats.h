@@ -2,12 +2,11 @@
 // struct of static host-and-device functions (see affine.h for the fullest one):
 //   kName, kBits, kGroup (0: any group size), kAlign (columns that fill whole bytes), row_bytes(cols, groups)
 //   decode(t, r, c0, n, out)            n values of row r from column c0
-//   encode(t, r0, n, src, ld, source)   the n rows from r0 that share a scale
-//   kLinear: value = scale * code + offset, with values() (codes as floats) and affine(t, r, g)
-//   kInteger: codes() gives them as integers, zero point and second level folded in
-//   kAnyOrder: the order of a row's codes is free (format.h); else natural alone
-//   kTableBytes, kTableShared (only with a codebook): bytes of the table, and whether all columns share it
-//   kOffset: affine() has an offset other than zero; its codes are not negative
+//   encode(t, r0, n, src, ld, source)   the n rows from r0 that share a scale; none: files come in it, nothing is
+//   written kLinear: value = scale * code + offset, with values() (codes as floats) and affine(t, r, g) kInteger:
+//   codes() gives them as integers, zero point and second level folded in kAnyOrder: the order of a row's codes is free
+//   (format.h); else natural alone kTableBytes, kTableShared (only with a codebook): bytes of the table, and whether
+//   all columns share it kOffset: affine() has an offset other than zero; its codes are not negative
 #pragma once
 #include <optional>
 #include <string>
@@ -19,6 +18,7 @@
 #include "quant/affine.h"
 #include "quant/codebook.h"
 #include "quant/gguf_blocks.h"
+#include "quant/gguf_k_blocks.h"
 #include "quant/lookup.h"
 #include "quant/minifloat.h"
 #include "quant/plain.h"
@@ -32,7 +32,8 @@ struct CodecList {
 };
 
 using Codecs = CodecList<F32, F16, BF16, Int8, Int4, Int3, Int2, Int4Z, Int3Z, Int2Z, UInt8O, UInt4O, UInt3O, UInt2O,
-                         TwoLevel4, E4M3, E3M2, Q8_0, Q4_0, Q4_1, Nuq4, Nuq3, Nuq2, Nuq4V, Nuq3V, Nuq2V, Int8Z, Lut4>;
+                         TwoLevel4, E4M3, E3M2, Q8_0, Q4_0, Q4_1, Nuq4, Nuq3, Nuq2, Nuq4V, Nuq3V, Nuq2V, Int8Z, Lut4,
+                         Q5_0, Q5_1, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, MXFP4>;
 
 template <class T, class... Ts>
 constexpr Codec index_in(CodecList<Ts...>) {
@@ -78,6 +79,7 @@ struct CodecInfo {
   bool half_scales;     // the scale plane holds f16 {scale, offset}; else f32
   RowBytes (*row_bytes)(int64_t cols, int64_t groups);
   void (*decode)(const Tensor& t, int64_t r, int64_t c0, int64_t n, float* out);
+  // null if the format is only read
   void (*encode)(const Tensor& t, int64_t r0, int64_t n, const float* src, int64_t ld, ScaleSource source);
   void (*codes)(const Tensor& t, int64_t r, int64_t c0, int64_t n, int16_t* out);  // null unless integer
   void (*values)(const Tensor& t, int64_t r, int64_t c0, int64_t n, float* out);   // null unless linear

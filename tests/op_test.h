@@ -196,6 +196,7 @@ inline std::vector<Format> every_format(std::initializer_list<int32_t> groups = 
   std::vector<Format> list;
   for (int c = 0; c < Codecs::kSize; ++c) {
     const CodecInfo& codec = info(Codec(c));
+    if (!codec.encode) continue;
     if (codec.group > 0) {
       list.push_back({Codec(c), codec.group});
     } else {

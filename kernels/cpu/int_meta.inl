@@ -11,6 +11,11 @@ struct Meta {
   Floats scale, offset;
 };
 QUIRE_INLINE Meta load_meta(const IntPanels& s, const std::byte* panel, int64_t group) {
+  if (s.two_levels()) {
+    const std::byte *in = panel + s.meta_at + group * s.group_bytes, *above = panel + s.super_at(group);
+    return {mul(load_f16(above), to_floats(load_s8(in))),
+            s.offset ? mul(load_f16(above + 32), to_floats(load_s8(in + kPanel))) : zero_floats()};
+  }
   const std::byte* at = s.row_scale_at ? panel + s.row_scale_at : panel + s.meta_at + group * s.group_bytes;
   if (!s.half) return {load(reinterpret_cast<const float*>(at)), zero_floats()};
   return {load_f16(at), s.offset ? load_f16(at + 32) : zero_floats()};

@@ -31,11 +31,25 @@ struct Field<Affine<Bits, Z>> {
 template <int Bits, bool HasMin>
 struct Field<GgufBlock<Bits, HasMin>> {
   using C = GgufBlock<Bits, HasMin>;
-  static constexpr int kBits = Bits;
+  static constexpr int kBits = Bits == 4 ? 4 : 8;
   static constexpr int kBias = HasMin ? 0 : 1 << (Bits - 1);
   static constexpr Second kSecond = Second::bias;
   static constexpr bool kHalf = true;
   static int field(const Tensor& t, int64_t r, int64_t c) { return C::code(t, r, c) + kBias; }
+  static void second(const Tensor&, int64_t, int64_t, std::byte*) {}
+};
+
+template <class B>
+struct Field<ReadBlock<B>> {
+  static constexpr int kBits = B::kField;
+  static constexpr int kBias = B::kBias;
+  static constexpr Second kSecond = Second::bias;
+  static constexpr int kSuper = B::kSuper;
+  static constexpr bool kHalf = [] {
+    if constexpr (kSuper == 0) return B::kHalf;
+    return true;
+  }();
+  static int field(const Tensor& t, int64_t r, int64_t c) { return ReadBlock<B>::code(t, r, c) + kBias; }
   static void second(const Tensor&, int64_t, int64_t, std::byte*) {}
 };
 
@@ -118,6 +132,36 @@ void put_scale(const IntPanels& s, const AffineParams& a, int64_t lane, std::byt
   }
 }
 
+// Scale and minimum of group g of a two-level block, and what it shares with its neighbours.
+template <class B>
+void put_levels(const IntPanels& s, const Tensor& src, int64_t r, int64_t g, int64_t lane, std::byte* panel) {
+  const uint8_t* block = ReadBlock<B>::block(src, r, g * B::kGroup);
+  const int j = int(g % B::kSuper);
+  std::byte* meta = panel + s.meta_at + g * s.group_bytes + lane;
+  std::byte* above = panel + s.super_at(g) + lane * 2;
+  const uint16_t d = B::d(block);
+  meta[0] = std::byte(B::scale(block, j));
+  std::memcpy(above, &d, 2);
+  if constexpr (B::kOffset) {
+    const uint16_t less = B::dmin(block) ^ 0x8000;  // offset = -dmin * min
+    meta[kPanel] = std::byte(B::min(block, j));
+    std::memcpy(above + 2 * kPanel, &less, 2);
+  }
+}
+
+AffineParams get_levels(const IntPanels& s, int64_t g, int64_t lane, const std::byte* panel) {
+  const std::byte* meta = panel + s.meta_at + g * s.group_bytes + lane;
+  const std::byte* above = panel + s.super_at(g) + lane * 2;
+  uint16_t d, less = 0;
+  std::memcpy(&d, above, 2);
+  AffineParams a{f16_to_f32(d) * float(int8_t(meta[0])), 0.0f};
+  if (s.offset) {
+    std::memcpy(&less, above + 2 * kPanel, 2);
+    a.offset = f16_to_f32(less) * float(int8_t(meta[kPanel]));
+  }
+  return a;
+}
+
 AffineParams get_scale(const IntPanels& s, int64_t lane, const std::byte* at) {
   AffineParams a{0.0f, 0.0f};
   if (s.half) {
@@ -149,6 +193,12 @@ void pack_row(const Tensor src, int64_t r, const IntPanels& s, int64_t lane, std
     }
   }
   for (int64_t g = 0; g < s.groups(); ++g) {
+    if constexpr (requires { Field<C>::kSuper; }) {
+      if constexpr (Field<C>::kSuper > 0) {
+        put_levels<typename C::Block>(s, src, r, g, lane, panel);
+        continue;
+      }
+    }
     std::byte* meta = panel + s.meta_at + g * s.group_bytes;
     if (!s.row_scale_at) put_scale(s, C::affine(src, r, g), lane, meta);
     Field<C>::second(src, r, g, meta + s.second_at() + lane);
@@ -179,8 +229,10 @@ void unpack(const std::byte* src, const MatmulProblem& p, int64_t n, float* out)
   const int64_t lane = n % kPanel;
   const std::byte* panel = src + n / kPanel * s.panel_bytes;
   for (int64_t k = 0; k < p.k; ++k) {
-    const std::byte* meta = panel + s.meta_at + k / s.sub / s.subs_per_group * s.group_bytes;
-    const AffineParams a = get_scale(s, lane, s.row_scale_at ? panel + s.row_scale_at : meta);
+    const int64_t g = k / s.sub / s.subs_per_group;
+    const std::byte* meta = panel + s.meta_at + g * s.group_bytes;
+    const AffineParams a = s.two_levels() ? get_levels(s, g, lane, panel)
+                                          : get_scale(s, lane, s.row_scale_at ? panel + s.row_scale_at : meta);
     const int field = field_at(s, panel, lane, k);
     const std::byte* second = meta + s.second_at() + lane;
     int code = field - s.bias;
@@ -206,6 +258,7 @@ IntPanels int_panels(const MatmulProblem& p) {
       s.half = Field<C>::kHalf;
       s.offset = C::kOffset;
       if constexpr (requires { Field<C>::small(); }) s.small = Field<C>::small();
+      if constexpr (requires { Field<C>::kSuper; }) s.super = Field<C>::kSuper;
     }
   });
   const int64_t gw = p.w.group, gx = integer_rule(p) ? p.x.group : 0, scales = scale_group(p.w);
@@ -219,10 +272,12 @@ IntPanels int_panels(const MatmulProblem& p) {
   const bool row_scale = s.second == Second::steps;
   const int64_t second = s.second == Second::bias ? 0 : s.second == Second::zero ? kPanel : 2 * kPanel;
   s.group_bytes = (row_scale ? 0 : s.scale_bytes() * (s.offset ? 2 : 1)) + second;
+  if (s.two_levels()) s.group_bytes = s.offset ? 2 * kPanel : kPanel;
   const int64_t codes = s.padded_k() / s.chunk * 64;
   s.upper_at = field_bits(p.w.codec) == 6 ? codes : 0;
   s.meta_at = codes + ((s.subs - 1) * s.upper_chunks(s.sub_chunks()) + s.upper_chunks(s.chunks(s.subs - 1))) * 64;
-  const int64_t end = s.meta_at + s.groups() * s.group_bytes;
+  const int64_t end =
+      s.two_levels() ? s.super_at(round_up(s.groups(), s.super)) : s.meta_at + s.groups() * s.group_bytes;
   s.row_scale_at = row_scale ? end : 0;
   const int64_t table = info(p.w.codec).table_bytes;
   s.table_at = table > 0 ? end : 0;  // one a panel: parts of a fused weight may have tables of their own

@@ -43,6 +43,7 @@ struct IntPanels {
   SmallFloat small;
   int bias;
   Second second;
+  int super;      // groups that share an f16 scale (and offset), which integers of theirs multiply; 0: none do
   bool half;      // scales (and offsets) are f16
   bool offset;    // an offset follows the scale
   bool row_rule;  // w and x have one scale a row
@@ -54,6 +55,9 @@ struct IntPanels {
   int64_t padded_k() const { return ((subs - 1) * sub_chunks() + chunks(subs - 1)) * chunk; }
   int64_t upper_chunks(int64_t chunks) const { return upper_at ? (chunks + 1) / 2 : 0; }  // beside so many of a sub
   bool dense() const { return padded_k() == k; }  // x lies as the panels want it
+  // Two levels: meta of group g is s8 scale[16], s8 offset[16]; after all of it f16 scale[16], offset[16] of `super`.
+  bool two_levels() const { return super > 0; }
+  int64_t super_at(int64_t g) const { return meta_at + groups() * group_bytes + g / super * (offset ? 64 : 32); }
   // meta of group g: scale[16], offset[16], then u8 zero[16] or u8 s2[16] s8 b[16]
   int64_t scale_bytes() const { return half ? 32 : 64; }
   int64_t second_at() const { return row_scale_at ? 0 : scale_bytes() * (offset ? 2 : 1); }

@@ -214,7 +214,9 @@ void launch(const Context& ctx, const EncodePlan& p, int64_t rows) {
 }  // namespace
 
 void encode_rows(const Context& ctx, const EncodePlan& plan, int64_t rows) {
-  visit(plan.to.codec, [&]<class C>(C) { launch<C>(ctx, plan, rows); });
+  visit(plan.to.codec, [&]<class C>(C) {
+    if constexpr (requires { &C::encode; }) launch<C>(ctx, plan, rows);
+  });
 }
 
 }  // namespace quire::cuda

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "kernels/matmul.h"
+#include "tests/random_blocks.h"
 
 namespace quire {
 namespace {
@@ -21,6 +22,10 @@ std::set<const WeightLayout*> layouts() {
 OwnedTensor random_weight(std::mt19937& rng, Format format, int64_t rows, int64_t cols) {
   OwnedTensor t = make_tensor(format, rows, cols);
   const CodecInfo& codec = info(format.codec);
+  if (!codec.encode) {
+    fill_random_blocks(rng, t);
+    return t;
+  }
   for (int64_t i = 0; i < codec.table_bytes / 4 * (codec.table_shared ? 1 : cols); ++i) {
     t.tensor.table.row<float>(0)[i] = float(i % 16) * 0.05f - 0.3f;
   }
@@ -56,9 +61,9 @@ std::vector<Case> cases() {
     for (int codec = 0; codec < Codecs::kSize; ++codec) {
       const int fixed = info(Codec(codec)).group;
       for (const int group : {0, 32, 20, 128}) {
-        if (fixed && group != 32) continue;
+        if (fixed && group != 32) continue;  // one case for each
         for (const Format& x : kActivations) {
-          const Format w{Codec(codec), group};
+          const Format w{Codec(codec), fixed ? fixed : group};
           if (layout->supports({w, x, 16, 96})) all.push_back({layout, w, x});
         }
       }

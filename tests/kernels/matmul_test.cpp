@@ -8,6 +8,7 @@
 #include <map>
 
 #include "tests/op_test.h"
+#include "tests/random_blocks.h"
 
 namespace quire {
 namespace {
@@ -19,6 +20,10 @@ OwnedTensor random_tensor(Rng& rng, Format format, int64_t rows, int64_t cols) {
   options.sums = format.codec == id<Int8> && rng() % 2;  // kernels count for themselves where there are none
   OwnedTensor t = make_tensor(format, rows, cols, options);
   const CodecInfo& codec = info(format.codec);
+  if (!codec.encode) {
+    fill_random_blocks(rng, t);
+    return t;
+  }
   for (int64_t i = 0; i < codec.table_bytes / 4 * (codec.table_shared ? 1 : cols); ++i) {
     t.tensor.table.row<float>(0)[i] = float(i % 16) * 0.125f - 0.9f;
   }
@@ -208,8 +213,8 @@ TEST_F(Matmul, EveryKernelEqualsTheReference) {
 
 TEST_F(Matmul, RegularShapesEqualTheReference) {
   Rng rng(2);
-  const Format weights[] = {{id<F32>},       {id<F16>},           {id<Int8>},     {id<Int4>, 64},
-                            {id<Int4Z>, 64}, {id<TwoLevel4>, 64}, {id<Q4_1>, 32}, {id<Q8_0>, 32}};
+  const Format weights[] = {{id<F32>},           {id<F16>},      {id<Int8>},     {id<Int4>, 64}, {id<Int4Z>, 64},
+                            {id<TwoLevel4>, 64}, {id<Q4_1>, 32}, {id<Q8_0>, 32}, {id<Q4_K>, 32}, {id<Q6_K>, 16}};
   for (const Format& fw : weights) {
     for (const Format& fx : {Format{id<F32>}, Format{id<Int8>}, Format{id<Int8>, 32}, Format{id<Int8>, 64}}) {
       const OwnedTensor x = random_tensor(rng, fx, 19, 576), w = random_tensor(rng, fw, 96, 576);

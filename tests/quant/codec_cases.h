@@ -31,6 +31,7 @@ inline std::vector<CodecCase> codec_cases(int64_t cols) {
   for (int i = 0; i < Codecs::kSize; ++i) {
     const Codec codec = Codec(i);
     const CodecInfo& c = info(codec);
+    if (!c.encode) continue;  // only read
     const bool free_group = c.group == 0 && has_scale(codec);
     const std::vector<int32_t> groups =
         free_group ? std::vector<int32_t>{0, 1, 7, 32, 64, 128} : std::vector<int32_t>{c.group};

@@ -88,7 +88,7 @@ TEST(CodecProperty, SymmetricCodecsAreOdd) {
   for (const CodecCase& c : codec_cases(80)) {
     const Codec k = c.format.codec;
     const bool odd = k == id<F32> || k == id<F16> || k == id<BF16> || k == id<Int8> || k == id<Int4> || k == id<Int3> ||
-                     k == id<Int2> || k == id<E4M3> || k == id<E3M2> || k == id<Q8_0> || k == id<Q4_0>;
+                     k == id<Int2> || k == id<E4M3> || k == id<E3M2> || k == id<Q8_0> || k == id<Q4_0> || k == id<Q5_0>;
     if (!odd) continue;
     const OwnedTensor a = make_case(rng, c, rows_for(c)), b = make_case(rng, c, rows_for(c));
     std::vector<float> x = random_values(rng, a.tensor.rows * 80);

@@ -58,13 +58,20 @@ struct Bound<GgufBlock<Bits, HasMin>> {
   static double of(const GroupRange& range, double x) {
     const double f32 = 8 * kEps32 * 2 * range.magnitude() + std::abs(x) * kEps32;
     if (HasMin) {
-      const double s = (range.hi - range.lo) / 15, ds = half_error(s);
-      return (s + ds) / 2 + 15 * ds + half_error(range.lo) + f32;
+      constexpr int kMost = (1 << Bits) - 1;
+      const double s = (range.hi - range.lo) / kMost, ds = half_error(s);
+      return (s + ds) / 2 + kMost * ds + half_error(range.lo) + f32;
     }
-    const double s = range.magnitude() / (Bits == 8 ? 127 : 8), ds = half_error(s);
-    // q4_0 has codes -8..7: the end opposite to the extreme one is cut by up to a whole step.
-    return Bits == 8 ? (s + ds) / 2 + 127 * ds + f32 : (s + ds) + 8 * ds + f32;
+    constexpr int kMost = Bits == 8 ? 127 : 1 << (Bits - 1);
+    const double s = range.magnitude() / kMost, ds = half_error(s);
+    // q4_0 has codes -8..7 (q5_0 likewise): the end opposite to the extreme one is cut by up to a whole step.
+    return Bits == 8 ? (s + ds) / 2 + kMost * ds + f32 : (s + ds) + kMost * ds + f32;
   }
+};
+
+template <class B>
+struct Bound<ReadBlock<B>> {  // never encoded
+  static double of(const GroupRange&, double) { return 0.0; }
 };
 
 template <FloatType Type>

@@ -6,7 +6,9 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "quant/element.h"
 #include "tests/quant/codec_cases.h"
+#include "tests/random_blocks.h"
 #include "tests/test_data.h"
 
 namespace quire {
@@ -36,13 +38,32 @@ struct Kind {
   Codec codec;
   int header;
 };
-const Kind kKinds[] = {{id<Q8_0>, 2}, {id<Q4_0>, 2}, {id<Q4_1>, 4}};
+const Kind kKinds[] = {{id<Q8_0>, 2}, {id<Q4_0>, 2}, {id<Q4_1>, 4}, {id<Q5_0>, 2}, {id<Q5_1>, 4}};
+constexpr Codec kOnlyRead[] = {id<Q2_K>, id<Q3_K>, id<Q4_K>, id<Q5_K>, id<Q6_K>, id<IQ4_NL>, id<IQ4_XS>, id<MXFP4>};
 
 OwnedTensor block_of(Codec codec, const std::vector<uint8_t>& bytes) {
-  OwnedTensor t = make_tensor({codec, 32}, 1, 32);
+  OwnedTensor t = make_tensor({codec, info(codec).group}, 1, info(codec).align);
   EXPECT_EQ(int64_t(bytes.size()), t.tensor.data.pitch);
   std::memcpy(t.tensor.data.ptr, bytes.data(), bytes.size());
   return t;
+}
+
+// All of a block at once, in pieces, and value by value as a GPU's threads do.
+void expect_values(Codec codec, const std::vector<uint8_t>& bytes, const std::vector<float>& expected) {
+  const OwnedTensor t = block_of(codec, bytes);
+  const size_t n = size_t(t.tensor.cols);
+  const std::vector<float> got = decode_all(t);
+  std::vector<float> pieces(n);
+  ASSERT_EQ(expected.size(), n);
+  for (size_t c = 0; c < n; c += 7) {
+    info(codec).decode(t, 0, int64_t(c), int64_t(std::min<size_t>(7, n - c)), pieces.data() + c);
+  }
+  for (size_t k = 0; k < n; ++k) {
+    const float one = visit(codec, [&]<class C>(C) { return decode_at<C>(t, 0, int64_t(k)); });
+    ASSERT_EQ(f32_bits(got[k]), f32_bits(expected[k])) << info(codec).name << " value " << k;
+    ASSERT_EQ(f32_bits(pieces[k]), f32_bits(expected[k])) << info(codec).name << " value " << k;
+    ASSERT_EQ(f32_bits(one), f32_bits(expected[k])) << info(codec).name << " value " << k;
+  }
 }
 
 TEST(GgufBlocks, DequantizeAsTheReferenceBitForBit) {
@@ -51,15 +72,49 @@ TEST(GgufBlocks, DequantizeAsTheReferenceBitForBit) {
     for (const auto& [blocks, values] : {std::pair{"quantized", "dequantized"}, {"stored", "stored_values"}}) {
       ASSERT_GE(g[blocks].size(), 6u);
       for (size_t i = 0; i < g[blocks].size(); ++i) {
-        const OwnedTensor t = block_of(kind.codec, bytes_of(g[blocks][i]));
-        const std::vector<float> expected = floats_of(g[values][i]), got = decode_all(t);
-        ASSERT_EQ(expected.size(), 32u);
-        for (size_t k = 0; k < 32; ++k) {
-          ASSERT_EQ(f32_bits(got[k]), f32_bits(expected[k]))
-              << info(kind.codec).name << " block " << i << " value " << k;
-        }
+        expect_values(kind.codec, bytes_of(g[blocks][i]), floats_of(g[values][i]));
       }
     }
+  }
+}
+
+TEST(GgufBlocks, WhatIsOnlyReadIsDequantizedBitForBit) {
+  for (const Codec codec : kOnlyRead) {
+    EXPECT_EQ(info(codec).encode, nullptr) << info(codec).name;
+    const json& g = golden()[info(codec).name];
+    ASSERT_GE(g["stored"].size(), 3u);
+    for (size_t i = 0; i < g["stored"].size(); ++i) {
+      expect_values(codec, bytes_of(g["stored"][i]), floats_of(g["stored_values"][i]));
+    }
+  }
+}
+
+// Scale and codes of panels are bytes: what a block may hold fits.
+TEST(GgufBlocks, FieldsAndLevelsFitInBytes) {
+  std::mt19937 rng(3);
+  for (const Codec codec : kOnlyRead) {
+    const OwnedTensor t = make_tensor({codec, info(codec).group}, 40, info(codec).align);
+    fill_random_blocks(rng, t);
+    visit(codec, [&]<class C>(C) {
+      if constexpr (requires { typename C::Block; }) {
+        using B = typename C::Block;
+        for (int64_t r = 0; r < 40; ++r) {
+          const uint8_t* p = C::block(t, r, 0);
+          for (int c = 0; c < B::kValues; ++c) {
+            ASSERT_GE(B::code(p, c) + B::kBias, 0) << B::kName;
+            ASSERT_LT(B::code(p, c) + B::kBias, 1 << B::kField) << B::kName;
+          }
+          if constexpr (B::kSuper > 0) {
+            for (int j = 0; j < B::kSuper; ++j) {
+              ASSERT_EQ(B::scale(p, j), int8_t(B::scale(p, j))) << B::kName;
+              if constexpr (B::kOffset) {
+                ASSERT_EQ(B::min(p, j), int8_t(B::min(p, j))) << B::kName;
+              }
+            }
+          }
+        }
+      }
+    });
   }
 }
 

@@ -1,0 +1,39 @@
+// Blocks of the formats that are only read: any codes and small scales, under any finite scale of moderate size.
+#pragma once
+#include <random>
+#include <vector>
+
+#include "quant/storage.h"
+
+namespace quire {
+
+// Where the halves of a block lie; of mxfp4 none, its exponent is the first byte.
+inline std::vector<int> halves_of(Codec codec) {
+  if (codec == id<Q2_K>) return {80, 82};
+  if (codec == id<Q3_K>) return {108};
+  if (codec == id<Q4_K> || codec == id<Q5_K> || codec == id<Q5_1> || codec == id<Q4_1>) return {0, 2};
+  if (codec == id<Q6_K>) return {208};
+  if (codec == id<MXFP4>) return {};
+  return {0};
+}
+
+template <class Rng>
+void fill_random_blocks(Rng& rng, const Tensor& t) {
+  const CodecInfo& codec = info(t.codec);
+  const int64_t bytes = codec.row_bytes(t.cols, t.groups()).data, block = codec.row_bytes(1, 1).data;
+  std::normal_distribution<float> normal;
+  for (int64_t r = 0; r < t.rows; ++r) {
+    uint8_t* row = t.data.row<uint8_t>(r);
+    for (int64_t i = 0; i < bytes; ++i) row[i] = uint8_t(rng());
+    for (int64_t b = 0; b < bytes; b += block) {
+      for (const int at : halves_of(t.codec)) {
+        const uint16_t half = f32_to_f16(0.03f * normal(rng));
+        row[b + at] = uint8_t(half & 255);
+        row[b + at + 1] = uint8_t(half >> 8);
+      }
+      if (t.codec == id<MXFP4>) row[b] = uint8_t(118 + rng() % 12);
+    }
+  }
+}
+
+}  // namespace quire
