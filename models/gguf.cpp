@@ -116,6 +116,15 @@ std::optional<std::vector<int64_t>> GgufFile::integers(std::string_view key) con
   return out;
 }
 
+std::optional<std::vector<float>> GgufFile::floats(std::string_view key) const {
+  const GgufValue* v = find(key);
+  if (!v) return std::nullopt;
+  if (v->type != GgufType::array || v->element != GgufType::f32) wrong_type(path(), *v, "an array of f32");
+  std::vector<float> out(size_t(v->count), 0.0f);
+  if (!out.empty()) std::memcpy(out.data(), v->bytes.data(), out.size() * sizeof(float));
+  return out;
+}
+
 std::optional<std::vector<std::string>> GgufFile::texts(std::string_view key) const {
   const GgufValue* v = find(key);
   if (!v) return std::nullopt;

@@ -57,6 +57,7 @@ class GgufFile {
   std::optional<bool> boolean(std::string_view key) const;
   std::optional<std::string> text(std::string_view key) const;
   std::optional<std::vector<int64_t>> integers(std::string_view key) const;
+  std::optional<std::vector<float>> floats(std::string_view key) const;
   std::optional<std::vector<std::string>> texts(std::string_view key) const;
 
   MappedFile release() && { return std::move(file_); }  // spans stay valid as long as the map

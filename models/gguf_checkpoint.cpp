@@ -5,7 +5,7 @@
 #include "base/error.h"
 #include "base/printable.h"
 #include "models/checkpoint_builder.h"
-#include "models/gguf.h"
+#include "models/gguf_split.h"
 #include "models/gguf_tokenizer.h"
 #include "models/network_tensors.h"
 #include "models/neutral_key.h"
@@ -74,9 +74,6 @@ void check_network_keys(const GgufFile& file, const std::string& prefix) {
 void check_general_keys(const GgufFile& file) {
   const std::string type = file.text("general.type").value_or("model");
   check(type == "model", "'{}': the file holds '{}', not a model", file.path(), printable(type));
-  const int64_t parts = file.integer("split.count").value_or(1);
-  check(parts <= 1, "'{}': the model is split over {} files; join them first (llama-gguf-split --merge)", file.path(),
-        parts);
 }
 
 int64_t needed_integer(const GgufFile& file, const std::string& key) {
@@ -158,7 +155,8 @@ void add_tensor(CheckpointBuilder& builder, const ModelConfig& c, const GgufTens
     return;
   }
   const GgufTensorType& type = *find_gguf_type(t.type);
-  check(type.codec.has_value(), "'{}': tensor '{}' is in {}, which cannot be read; {} can", builder.path(),
+  check(type.codec.has_value(),
+        "'{}': tensor '{}' is in {}, which cannot be read; {} can (llama-quantize makes such files)", builder.path(),
         printable(t.name), type.name, readable_gguf_types());
   check(t.dims.size() <= 2, "'{}': tensor '{}' has {} dimensions; 1 or 2 are expected", builder.path(),
         printable(t.name), t.dims.size());
@@ -181,29 +179,35 @@ void add_tensor(CheckpointBuilder& builder, const ModelConfig& c, const GgufTens
 }  // namespace
 
 Checkpoint open_gguf(const std::string& path) {
-  GgufFile file{MappedFile(path)};
+  std::vector<GgufFile> parts = open_gguf_parts(path);
+  const GgufFile& file = parts[0];
   CheckpointBuilder builder(path);
   auto& state = builder.state();
   state.container = fmt::format("GGUF v{}", file.version());
+  if (parts.size() > 1) state.container += fmt::format(", {} parts", parts.size());
   for (const GgufValue& v : file.metadata()) state.metadata.emplace_back(printable(v.key), printable_value(v));
   ModelConfig& config = state.config;
   config = read_config(file);
   config.tied_embeddings = true;
-  for (const GgufTensor& t : file.tensors()) {
-    if (t.name == "token_embd.weight") config.vocab = t.dims.size() > 1 ? t.dims[1] : 1;
-    if (t.name == "output.weight") config.tied_embeddings = false;
-    config.attention_bias = config.attention_bias || t.name.ends_with("attn_q.bias");
-    config.mlp_bias = config.mlp_bias || t.name.ends_with("ffn_gate.bias");
+  for (const GgufFile& part : parts) {
+    for (const GgufTensor& t : part.tensors()) {
+      if (t.name == "token_embd.weight") config.vocab = t.dims.size() > 1 ? t.dims[1] : 1;
+      if (t.name == "output.weight") config.tied_embeddings = false;
+      config.attention_bias = config.attention_bias || t.name.ends_with("attn_q.bias");
+      config.mlp_bias = config.mlp_bias || t.name.ends_with("ffn_gate.bias");
+    }
   }
   check(config.vocab > 0, "'{}': tensor 'token_embd.weight' is missing", path);
   const int64_t vocab = file.integer("llama.vocab_size").value_or(config.vocab);
   check(vocab == config.vocab, "'{}': llama.vocab_size is {}, but the embedding has {} rows", path, vocab,
         config.vocab);
   check_config(config, path);
-  for (const GgufTensor& t : file.tensors()) add_tensor(builder, config, t);
+  for (const GgufFile& part : parts) {
+    for (const GgufTensor& t : part.tensors()) add_tensor(builder, config, t);
+  }
   builder.check_tensors();
   state.tokenizer = read_gguf_tokenizer(file);
-  state.files.push_back(std::move(file).release());
+  for (GgufFile& part : parts) state.files.push_back(std::move(part).release());
   return builder.finish();
 }
 

@@ -10,8 +10,8 @@ namespace quire {
 
 namespace {
 
-int32_t token_id(const GgufFile& file, const char* key) {
-  const int64_t id = file.integer(key).value_or(-1);
+int32_t token_id(const GgufFile& file, const char* key, int64_t otherwise = -1) {
+  const int64_t id = file.integer(key).value_or(otherwise);
   // llama.cpp's converters write 0xFFFFFFFF for "none".
   if (id == -1 || id == int64_t(UINT32_MAX)) return -1;
   check(id >= 0 && id <= INT32_MAX, "'{}': {} is {}; it must be a token", file.path(), key, id);
@@ -34,41 +34,62 @@ void refuse_true(const GgufFile& file, const char* key) {
   check(!file.boolean(key).value_or(false), "'{}': {} = true is not supported", file.path(), key);
 }
 
+// Byte-level BPE: merges, and the patterns that cut text before them.
+void read_bpe(const GgufFile& file, TokenizerData& data) {
+  data.model = "bpe";
+  const std::string pre = file.text("tokenizer.ggml.pre").value_or("default");
+  data.split_patterns = split_patterns_for(pre);
+  data.whole_pieces = whole_pieces_for(pre);
+  auto merges = file.texts("tokenizer.ggml.merges");
+  check(merges.has_value(), "'{}': metadata key 'tokenizer.ggml.merges' is missing", file.path());
+  data.merges = std::move(*merges);
+}
+
+// SentencePiece: scores. Text is taken as it is, so files that say it must be normalized first are refused.
+void read_spm(const GgufFile& file, TokenizerData& data) {
+  data.model = "spm";
+  auto scores = file.floats("tokenizer.ggml.scores");
+  check(scores.has_value(), "'{}': metadata key 'tokenizer.ggml.scores' is missing", file.path());
+  check(scores->size() == data.tokens.size(), "'{}': {} tokens but {} scores", file.path(), data.tokens.size(),
+        scores->size());
+  data.scores = std::move(*scores);
+  check(!file.find("tokenizer.ggml.precompiled_charsmap"),
+        "'{}': tokenizer.ggml.precompiled_charsmap (a normalizer) is not supported", file.path());
+  refuse_true(file, "tokenizer.ggml.remove_extra_whitespaces");
+}
+
 }  // namespace
 
 TokenizerData read_gguf_tokenizer(const GgufFile& file) {
   const auto model = file.text("tokenizer.ggml.model");
   check(model.has_value(), "'{}': the file has no tokenizer (metadata key 'tokenizer.ggml.model' is missing)",
         file.path());
-  check(*model == "gpt2", "'{}': tokenizer model '{}' is not supported; 'gpt2' (byte-level BPE) is", file.path(),
-        printable(*model));
+  const bool spm = *model == "llama";
+  check(spm || *model == "gpt2",
+        "'{}': tokenizer model '{}' is not supported; 'gpt2' (byte-level BPE) and 'llama' (SentencePiece) are",
+        file.path(), printable(*model));
 
   TokenizerData data;
-  data.model = "bpe";
-  const std::string pre = file.text("tokenizer.ggml.pre").value_or("default");
-  data.split_patterns = split_patterns_for(pre);
-  data.whole_pieces = whole_pieces_for(pre);
   auto tokens = file.texts("tokenizer.ggml.tokens");
-  auto merges = file.texts("tokenizer.ggml.merges");
-  check(tokens.has_value() && merges.has_value(), "'{}': metadata key 'tokenizer.ggml.{}' is missing", file.path(),
-        tokens ? "merges" : "tokens");
+  check(tokens.has_value(), "'{}': metadata key 'tokenizer.ggml.tokens' is missing", file.path());
   data.tokens = std::move(*tokens);
-  data.merges = std::move(*merges);
+  spm ? read_spm(file, data) : read_bpe(file, data);
   data.kinds = read_kinds(file, data.tokens.size());
-  data.bos = token_id(file, "tokenizer.ggml.bos_token_id");
-  data.unknown = token_id(file, "tokenizer.ggml.unknown_token_id");
+  // What llama.cpp takes where a file of this kind says nothing.
+  data.bos = token_id(file, "tokenizer.ggml.bos_token_id", spm ? 1 : -1);
+  data.unknown = token_id(file, "tokenizer.ggml.unknown_token_id", spm ? 0 : -1);
   data.pad = token_id(file, "tokenizer.ggml.padding_token_id");
   const auto add_eos = [&](int64_t id) {
     check(id >= 0 && id <= INT32_MAX, "'{}': {} cannot be an end of text token", file.path(), id);
     if (std::find(data.eos.begin(), data.eos.end(), int32_t(id)) == data.eos.end()) data.eos.push_back(int32_t(id));
   };
-  for (const char* key :
-       {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}) {
+  if (const int32_t id = token_id(file, "tokenizer.ggml.eos_token_id", spm ? 2 : -1); id >= 0) add_eos(id);
+  for (const char* key : {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}) {
     if (const int32_t id = token_id(file, key); id >= 0) add_eos(id);
   }
   for (const int64_t id : file.integers("tokenizer.ggml.eos_token_ids").value_or(std::vector<int64_t>{})) add_eos(id);
-  data.add_bos = file.boolean("tokenizer.ggml.add_bos_token").value_or(false);
-  data.add_prefix_space = file.boolean("tokenizer.ggml.add_space_prefix").value_or(false);
+  data.add_bos = file.boolean("tokenizer.ggml.add_bos_token").value_or(spm);
+  data.add_prefix_space = file.boolean("tokenizer.ggml.add_space_prefix").value_or(spm);
   refuse_true(file, "tokenizer.ggml.add_eos_token");
   refuse_true(file, "tokenizer.ggml.add_sep_token");
   data.chat_template = file.text("tokenizer.chat_template").value_or("");

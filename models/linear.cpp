@@ -10,7 +10,8 @@ Format activation_format(const Scheme& scheme, Format weight, const std::optiona
   if (!scheme.native_activation) return scheme.activation;
   if (stored) return *stored;
   const CodecInfo& codec = info(weight.codec);
-  if (codec.integer && codec.group > 0) return {id<Int8>, codec.group};
+  // Blocks whose groups are of 16 too: so that every block of a file reads the same activations.
+  if (codec.integer && codec.group > 0) return {id<Int8>, std::max(32, codec.group)};
   return {id<F32>, 0};
 }
 

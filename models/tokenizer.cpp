@@ -7,6 +7,7 @@
 #include "base/utf8.h"
 #include "models/bpe.h"
 #include "models/byte_alphabet.h"
+#include "models/sentencepiece.h"
 #include "models/split_pattern.h"
 
 namespace quire {
@@ -53,6 +54,17 @@ class Spellings {
   std::vector<Found> nodes_{1};
 };
 
+constexpr std::string_view kSpace = "\xE2\x96\x81";  // U+2581, a space in the tokens of SentencePiece
+
+std::string replaced(std::string_view text, std::string_view what, std::string_view by) {
+  std::string out;
+  for (size_t at; (at = text.find(what)) != text.npos; text.remove_prefix(at + what.size())) {
+    out += text.substr(0, at);
+    out += by;
+  }
+  return out += text;
+}
+
 // "<0x0A>": how vocabularies with byte fallback spell single bytes.
 std::string byte_token(const std::string& token, size_t id) {
   const auto digit = [&](char c) {
@@ -72,20 +84,25 @@ std::string byte_token(const std::string& token, size_t id) {
 struct Tokenizer::State {
   TokenizerData data;
   TokenIds ids;
-  std::vector<std::string> bytes;  // by id
-  Spellings spellings;
+  std::vector<std::string> bytes;          // by id
+  Spellings spellings, escaped_spellings;  // the second: of spm, user-defined tokens, in text with its own spaces
   std::vector<SplitPattern> patterns;
-  std::unique_ptr<Bpe> bpe;
+  std::unique_ptr<Bpe> bpe;  // or
+  std::unique_ptr<SentencePiece> spm;
 
   explicit State(TokenizerData d);
   void check_id(int32_t id, const char* what) const;
   void add_token(size_t id);
   void encode_text(std::string_view text, std::vector<int32_t>& out) const;
+  int32_t byte_id(uint8_t byte) const { return spm ? spm->byte_id(byte) : bpe->byte_id(byte); }
   void encode_valid(std::string_view text, std::vector<int32_t>& out) const;
+  void encode_spm(std::string_view text, std::vector<int32_t>& out) const;
 };
 
 Tokenizer::State::State(TokenizerData d) : data(std::move(d)) {
-  check(data.model == "bpe", "tokenizer: model '{}' is not supported; byte-level 'bpe' is", printable(data.model));
+  check(data.model == "bpe" || data.model == "spm",
+        "tokenizer: model '{}' is not supported; byte-level 'bpe' and SentencePiece's 'spm' are",
+        printable(data.model));
   check(!data.tokens.empty() && data.tokens.size() < INT32_MAX, "tokenizer: a vocabulary of {} tokens",
         data.tokens.size());
   check(data.kinds.size() == data.tokens.size(), "tokenizer: {} tokens but {} kinds", data.tokens.size(),
@@ -98,7 +115,11 @@ Tokenizer::State::State(TokenizerData d) : data(std::move(d)) {
   ids.reserve(data.tokens.size());
   bytes.resize(data.tokens.size());
   for (size_t id = 0; id < data.tokens.size(); ++id) add_token(id);
-  bpe = std::make_unique<Bpe>(data.merges, ids, data.unknown);
+  if (data.model == "spm") {
+    spm = std::make_unique<SentencePiece>(data);
+  } else {
+    bpe = std::make_unique<Bpe>(data.merges, ids, data.unknown);
+  }
   check(data.split_patterns.size() <= 100, "tokenizer: {} split patterns; at most 100 are supported",
         data.split_patterns.size());
   for (const std::string& pattern : data.split_patterns) patterns.emplace_back(pattern);
@@ -116,10 +137,13 @@ void Tokenizer::State::add_token(size_t id) {
   const TokenKind kind = data.kinds[id];
   if (kind == TokenKind::control || kind == TokenKind::user_defined) {
     check(!token.empty(), "tokenizer: special token {} is empty", id);
-    spellings.add(token, static_cast<int32_t>(id), kind == TokenKind::control);
+    const bool control = kind == TokenKind::control;
+    (data.model == "spm" && !control ? escaped_spellings : spellings).add(token, static_cast<int32_t>(id), control);
   }
   if (kind == TokenKind::byte)
     bytes[id] = byte_token(token, id);
+  else if (data.model == "spm")
+    bytes[id] = replaced(token, kSpace, " ");
   else if (kind == TokenKind::normal)
     // Files mark some added tokens as normal; what is not in the byte alphabet is its own text, as in HuggingFace's
     // decoder.
@@ -128,14 +152,36 @@ void Tokenizer::State::add_token(size_t id) {
     bytes[id] = token;
 }
 
-// Text without special tokens: well-formed runs go through the patterns, every other byte is a token of its own.
+// Text without special tokens: well-formed runs go through the patterns, every other byte is a token of its own. Of
+// spm, each such text begins with the space that its model was trained with.
 void Tokenizer::State::encode_text(std::string_view text, std::vector<int32_t>& out) const {
+  std::string escaped;
+  if (spm && !text.empty()) {
+    if (data.add_prefix_space) escaped = kSpace;
+    text = escaped += replaced(text, " ", kSpace);
+  }
   while (!text.empty()) {
     const size_t valid = utf8_valid_prefix(text);
-    if (valid) encode_valid(text.substr(0, valid), out);
-    if (valid < text.size()) out.push_back(bpe->byte_id(static_cast<uint8_t>(text[valid])));
+    if (valid) spm ? encode_spm(text.substr(0, valid), out) : encode_valid(text.substr(0, valid), out);
+    if (valid < text.size()) out.push_back(byte_id(static_cast<uint8_t>(text[valid])));
     text.remove_prefix(std::min(text.size(), valid + 1));
   }
+}
+
+// User-defined tokens are never merged: they cut the text.
+void Tokenizer::State::encode_spm(std::string_view text, std::vector<int32_t>& out) const {
+  size_t done = 0;
+  for (size_t at = 0; at < text.size();) {
+    const auto found = escaped_spellings.longest(text, at, false);
+    if (found.id < 0) {
+      ++at;
+      continue;
+    }
+    spm->encode(text.substr(done, at - done), out);
+    out.push_back(found.id);
+    done = at += found.length;
+  }
+  spm->encode(text.substr(done), out);
 }
 
 void Tokenizer::State::encode_valid(std::string_view text, std::vector<int32_t>& out) const {
@@ -203,6 +249,8 @@ std::string_view Tokenizer::bytes(int32_t id, bool special) const {
 std::string Tokenizer::decode(std::span<const int32_t> ids, bool special) const {
   std::string out;
   for (const int32_t id : ids) out += bytes(id, special);
+  // The space that encode put before the text.
+  if (state_->spm && state_->data.add_prefix_space && out.starts_with(' ')) out.erase(0, 1);
   return out;
 }
 

@@ -1,6 +1,8 @@
-// Blocks of the formats that are only read: any codes and small scales, under any finite scale of moderate size.
+// Blocks of the formats that are only read: any codes and inner scales, under finite scales of either sign.
 #pragma once
+#include <cmath>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include "quant/storage.h"
@@ -17,9 +19,22 @@ inline std::vector<int> halves_of(Codec codec) {
   return {0};
 }
 
+// The largest value of a block whose scales are 1.
+inline float largest_in_block(Codec codec) {
+  const std::pair<Codec, float> largest[] = {{id<Q2_K>, 15 * 3},  {id<Q3_K>, 32 * 4},    {id<Q4_K>, 63 * 15},
+                                             {id<Q5_K>, 63 * 31}, {id<Q6_K>, 128 * 32},  {id<IQ4_NL>, 127},
+                                             {id<MXFP4>, 12},     {id<IQ4_XS>, 32 * 127}};
+  for (const auto& [c, value] : largest) {
+    if (c == codec) return value;
+  }
+  return 127;
+}
+
+// Values of about `spread`, a few times that at most.
 template <class Rng>
-void fill_random_blocks(Rng& rng, const Tensor& t) {
+void fill_random_blocks(Rng& rng, const Tensor& t, float spread = 1.0f) {
   const CodecInfo& codec = info(t.codec);
+  const float scale = 2.0f * spread / largest_in_block(t.codec);
   const int64_t bytes = codec.row_bytes(t.cols, t.groups()).data, block = codec.row_bytes(1, 1).data;
   std::normal_distribution<float> normal;
   for (int64_t r = 0; r < t.rows; ++r) {
@@ -27,11 +42,11 @@ void fill_random_blocks(Rng& rng, const Tensor& t) {
     for (int64_t i = 0; i < bytes; ++i) row[i] = uint8_t(rng());
     for (int64_t b = 0; b < bytes; b += block) {
       for (const int at : halves_of(t.codec)) {
-        const uint16_t half = f32_to_f16(0.03f * normal(rng));
+        const uint16_t half = f32_to_f16(scale * normal(rng));
         row[b + at] = uint8_t(half & 255);
         row[b + at + 1] = uint8_t(half >> 8);
       }
-      if (t.codec == id<MXFP4>) row[b] = uint8_t(118 + rng() % 12);
+      if (t.codec == id<MXFP4>) row[b] = uint8_t(128 + std::ilogb(scale) - int(rng() % 3));
     }
   }
 }

@@ -8,7 +8,9 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -17,6 +19,7 @@
 #include "quant/storage.h"
 #include "tests/models/gguf_writer.h"
 #include "tests/models/safetensors_writer.h"
+#include "tests/random_blocks.h"
 
 namespace quire {
 
@@ -25,6 +28,7 @@ struct TinyModelOptions {
   bool tied = true;
   bool attention_bias = false, mlp_bias = false;
   Codec embedding = id<F32>, matrices = id<F32>;  // norms and biases are f32; a directory holds f32, f16 and bf16 only
+  std::map<std::string, Codec> mixed = {};        // matrices in another format, by their last name: "v_proj"
   uint64_t seed = 1;
 };
 
@@ -111,6 +115,14 @@ inline TinyModel make_tiny_model(const TinyModelOptions& o = {}) {
   };
   const auto add = [&](const std::string& name, Codec codec, int64_t rows, int64_t cols, float middle, float spread) {
     OwnedTensor weight = make_tensor({codec, 0}, rows, cols);
+    if (!info(codec).encode) {
+      check(cols % info(codec).align == 0, "rows of {} values are no whole blocks of {}", cols, info(codec).name);
+      std::mt19937 rng(uint32_t(state >> 32));
+      uniform();
+      fill_random_blocks(rng, weight, spread);
+      model.tensors.push_back({name, std::move(weight)});
+      return;
+    }
     std::vector<float> row(static_cast<size_t>(cols));
     for (int64_t r = 0; r < rows; ++r) {
       for (float& x : row) x = middle + spread * uniform();
@@ -119,7 +131,10 @@ inline TinyModel make_tiny_model(const TinyModelOptions& o = {}) {
     model.tensors.push_back({name, std::move(weight)});
   };
   const auto matrix = [&](const std::string& name, int64_t rows, int64_t cols) {
-    add(name, o.matrices, rows, cols, 0, std::sqrt(3.0f / float(cols)));  // unit gain
+    const std::string all = name.substr(0, name.rfind('.'));
+    const auto other = o.mixed.find(all.substr(all.rfind('.') + 1));
+    const Codec codec = other == o.mixed.end() ? o.matrices : other->second;
+    add(name, codec, rows, cols, 0, std::sqrt(3.0f / float(cols)));  // unit gain
   };
   const int64_t q = c.heads * c.head_dim, kv = c.kv_heads * c.head_dim;
   add("model.embed_tokens.weight", o.embedding, c.vocab, c.hidden, 0, 0.5f);
@@ -183,12 +198,11 @@ inline std::string gguf_name(const std::string& name) {
 }
 
 inline uint32_t gguf_type_of(Codec codec) {
-  return codec == id<F32>    ? 0
-         : codec == id<F16>  ? 1
-         : codec == id<Q4_0> ? 2
-         : codec == id<Q4_1> ? 3
-         : codec == id<Q8_0> ? 8
-                             : 30;
+  for (uint32_t type = 0; type < 64; ++type) {
+    const GgufTensorType* found = find_gguf_type(type);
+    if (found && found->codec == codec) return type;
+  }
+  fail(fmt::format("GGUF has no {}", info(codec).name));
 }
 
 // Rows (of a vector: elements) of q and k as converters to GGUF lay them: the two halves of each head interleaved.

@@ -109,10 +109,17 @@ void expect_same_tensors(const Checkpoint& checkpoint, const TinyModel& model) {
 }
 
 TEST(TinyGguf, GivesBackWhatWasWritten) {
-  for (const Codec codec : {id<F32>, id<F16>, id<BF16>, id<Q8_0>, id<Q4_0>, id<Q4_1>}) {
+  for (const Codec codec : {id<F32>, id<F16>, id<BF16>, id<Q8_0>, id<Q4_0>, id<Q4_1>, id<Q5_0>, id<Q5_1>, id<IQ4_NL>,
+                            id<Q2_K>, id<Q3_K>, id<Q4_K>, id<Q5_K>, id<Q6_K>, id<IQ4_XS>}) {
     const TempDir dir;
-    const TinyModel model =
-        make_tiny_model({.tied = codec != id<F16>, .attention_bias = true, .mlp_bias = true, .matrices = codec});
+    const int64_t wide = info(codec).align;  // rows of whole blocks
+    const TinyModel model = make_tiny_model({.hidden = std::max<int64_t>(64, wide),
+                                             .ffn = std::max<int64_t>(96, wide),
+                                             .head_dim = std::max<int64_t>(16, wide / 4),
+                                             .tied = codec != id<F16>,
+                                             .attention_bias = true,
+                                             .mlp_bias = true,
+                                             .matrices = codec});
     const Checkpoint checkpoint = Checkpoint::open(write_tiny_gguf(model, dir.file("tiny.gguf")));
     SCOPED_TRACE(info(codec).name);
     expect_same_tensors(checkpoint, model);

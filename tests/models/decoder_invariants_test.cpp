@@ -183,6 +183,9 @@ TEST_P(OwnFormats, NothingElseMatters) {
   const Codec codec = Codec(GetParam());
   TinyModelOptions o = options(codec);
   o.embedding = codec;
+  if (info(codec).align > 32) {  // rows of whole blocks
+    o.layers = 1, o.hidden = o.ffn = 256, o.head_dim = 64;
+  }
   const Checkpoint checkpoint = gguf(o);
   expect_independent(checkpoint, "own");
   if (info(codec).integer) {
@@ -194,7 +197,9 @@ TEST_P(OwnFormats, NothingElseMatters) {
 }
 INSTANTIATE_TEST_SUITE_P(Codecs, OwnFormats,
                          testing::Values(int(id<F32>), int(id<F16>), int(id<BF16>), int(id<Q8_0>), int(id<Q4_0>),
-                                         int(id<Q4_1>)),
+                                         int(id<Q4_1>), int(id<Q5_0>), int(id<Q5_1>), int(id<IQ4_NL>), int(id<MXFP4>),
+                                         int(id<Q2_K>), int(id<Q3_K>), int(id<Q4_K>), int(id<Q5_K>), int(id<Q6_K>),
+                                         int(id<IQ4_XS>)),
                          [](const auto& i) { return std::string(quire::info(Codec(i.param)).name); });
 
 // Files mix formats: then q, k and v are not one matrix, and some of them may not read the same activations.
@@ -214,6 +219,16 @@ TEST_F(Network, MixedFormatsInOneFile) {
   expect_independent(checkpoint, "own");
   expect_independent(checkpoint, "a8");
   expect_independent(checkpoint, "w8a8");
+}
+
+// As llama.cpp's Q4_K_M: most of it in one k-quant, some in a finer one, narrow rows in blocks of 32.
+TEST_F(Network, MixedBlocksOfGguf) {
+  TinyModelOptions o = options(id<Q4_K>);
+  o.hidden = o.ffn = 256, o.head_dim = 64;
+  o.embedding = id<Q6_K>;
+  o.mixed = {{"v_proj", id<Q6_K>}, {"down_proj", id<Q5_0>}, {"o_proj", id<Q8_0>}, {"up_proj", id<Q3_K>}};
+  const Checkpoint checkpoint = gguf(o);
+  for (const char* scheme : {"own", "a8", "w8a8"}) expect_independent(checkpoint, scheme);
 }
 
 TEST_F(Network, ContainersAreEqual) {
