@@ -51,9 +51,10 @@ TEST_P(Fuzz, SeedsAreAccepted) {
 }
 
 TEST_P(Fuzz, CutShort) {
-  const std::string& seed = seeds_[0];
-  const size_t step = seed.size() < 2048 ? 1 : 64;
-  for (size_t size = 0; size < seed.size() && !HasFailure(); size += step) run(seed.substr(0, size));
+  for (const std::string& seed : seeds_) {
+    const size_t step = seed.size() < 2048 ? 1 : 64;
+    for (size_t size = 0; size < seed.size() && !HasFailure(); size += step) run(seed.substr(0, size));
+  }
 }
 
 TEST_P(Fuzz, Damaged) {

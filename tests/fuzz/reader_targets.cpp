@@ -53,6 +53,48 @@ std::vector<std::string> gguf_seeds() {
           writer.file()};
 }
 
+// Every type of block that has values of 256 in a row, in as few bytes as they come in.
+std::vector<std::string> gguf_block_seeds() {
+  TinyModelOptions o{.layers = 1, .hidden = 256, .ffn = 32, .heads = 1, .kv_heads = 1, .head_dim = 32, .context = 64};
+  o.embedding = id<Q2_K>;
+  o.matrices = id<Q4_0>;
+  o.mixed = {{"q_proj", id<Q4_K>},
+             {"k_proj", id<Q3_K>},
+             {"v_proj", id<IQ4_XS>},
+             {"gate_proj", id<Q3_K>},
+             {"up_proj", id<Q2_K>}};
+  const std::string a = tiny_gguf_writer(make_tiny_model(o)).file();
+  o.mixed = {
+      {"q_proj", id<Q6_K>}, {"k_proj", id<Q5_K>}, {"v_proj", id<Q2_K>}, {"gate_proj", id<Q2_K>}, {"up_proj", id<Q2_K>}};
+  const std::string b = tiny_gguf_writer(make_tiny_model(o)).file();
+  o = {.layers = 1, .hidden = 32, .ffn = 32, .heads = 2, .kv_heads = 1, .context = 64, .embedding = id<MXFP4>};
+  o.matrices = id<Q5_0>;
+  o.mixed = {{"q_proj", id<Q5_1>}, {"k_proj", id<IQ4_NL>}, {"v_proj", id<MXFP4>}};
+  return {a, b, tiny_gguf_writer(make_tiny_model(o)).file()};
+}
+
+// Two files of one model.
+bool run_gguf_split(std::string_view input) {
+  const std::string directory = put_bundle(input);
+  return accepted([&] { use(Checkpoint::open(directory + "/model-00001-of-00002.gguf")); });
+}
+
+std::vector<std::string> gguf_split_seeds() {
+  const TinyModel model = smallest_model(id<Q8_0>);
+  const auto part = [&](GgufWriter w, uint32_t number) {
+    w.u32("split.no", number);
+    w.u32("split.count", 2);
+    w.u32("split.tensors.count", uint32_t(model.tensors.size()));
+    return w;
+  };
+  GgufWriter first = tiny_gguf_writer(model), second;
+  const Tensor& norm = model.get("model.norm.weight");
+  first.erase_tensor("output_norm.weight");
+  second.tensor("output_norm.weight", {uint64_t(norm.cols)}, 0, std::string(bytes_of(norm)));
+  return {bundle(
+      {{"model-00001-of-00002.gguf", part(first, 0).file()}, {"model-00002-of-00002.gguf", part(second, 1).file()}})};
+}
+
 std::vector<std::string> gguf_words() {
   return {"GGUF",
           "general.alignment",
@@ -66,6 +108,10 @@ std::vector<std::string> gguf_words() {
           "llama.rope.scaling.type",
           "tokenizer.ggml.tokens",
           "tokenizer.ggml.pre",
+          "tokenizer.ggml.scores",
+          "split.count",
+          "split.no",
+          "split.tensors.count",
           "tokenizer.ggml.eos_token_ids",
           "blk.0.attn_q.weight",
           "rope_freqs.weight",
@@ -89,6 +135,21 @@ std::vector<std::string> gguf_tokenizer_seeds() {
     writer.text("tokenizer.ggml.pre", pre);
     seeds.push_back(writer.file());
   }
+  GgufWriter spm;
+  spm.text("tokenizer.ggml.model", "llama");
+  std::vector<std::string> tokens = {"<unk>", "<s>", "</s>", "\xE2\x96\x81",    "l",
+                                     "o",     "ll",  "llo",  "\xE2\x96\x81the", "th"};
+  std::vector<int32_t> kinds = {2, 3, 3, 1, 1, 1, 1, 5, 4, 1};
+  for (int b = 0; b < 256; ++b) {
+    tokens.push_back(fmt::format("<0x{:02X}>", b));
+    kinds.push_back(6);
+  }
+  std::string scores = GgufWriter::bytes_of(uint32_t(6)) + GgufWriter::bytes_of(uint64_t(tokens.size()));
+  for (size_t i = 0; i < tokens.size(); ++i) scores += GgufWriter::bytes_of(-float(i));
+  spm.texts("tokenizer.ggml.tokens", tokens);
+  spm.i32s("tokenizer.ggml.token_type", kinds);
+  spm.raw("tokenizer.ggml.scores", 9, scores);
+  seeds.push_back(spm.file());
   return seeds;
 }
 
@@ -230,6 +291,8 @@ std::vector<std::string> hf_tokenizer_seeds() {
 std::vector<Target> reader_targets() {
   constexpr size_t kHeap = 16 << 20;
   return {{"gguf", run_gguf, gguf_seeds, gguf_words(), 1500, kHeap},
+          {"gguf_blocks", run_gguf, gguf_block_seeds, gguf_words(), 1500, kHeap},
+          {"gguf_split", run_gguf_split, gguf_split_seeds, gguf_words(), 1500, kHeap},
           {"gguf_tokenizer", run_gguf_tokenizer, gguf_tokenizer_seeds, gguf_words(), 1500, kHeap},
           {"safetensors", run_safetensors, safetensors_seeds, json_words(), 4000, kHeap},
           {"hf_directory", run_directory, hf_directory_seeds, directory_words(), 1500, kHeap},

@@ -20,7 +20,9 @@ constexpr const char* kNames[] = {"config.json",
                                   "model.safetensors",
                                   "model.safetensors.index.json",
                                   "model-00001-of-00002.safetensors",
-                                  "model-00002-of-00002.safetensors"};
+                                  "model-00002-of-00002.safetensors",
+                                  "model-00001-of-00002.gguf",
+                                  "model-00002-of-00002.gguf"};
 
 const TempDir& work_directory() {
   static const TempDir directory;

@@ -6,8 +6,10 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <tuple>
 
 #include "kernels/convert.h"
+#include "tests/expect_error.h"
 #include "tests/op_test.h"
 #include "tests/temp_dir.h"
 #include "tests/tiny_model.h"
@@ -54,6 +56,33 @@ TEST(Linear, SlicesGiveWhatWholeMatricesGive) {
         const Linear linear = Linear::load(ctx, checkpoint, names, scheme, scheme.weight);
         expect_rows(ctx, linear, checkpoint, names, format);
       }
+    }
+  }
+}
+
+// A block's scale that is NaN or infinite is found when the weight is packed, wherever it lies.
+TEST(Linear, ScalesOfBlocksMustBeFinite) {
+  const TempDir dir;
+  Machines machines;
+  const Context ctx = machines.context();
+  const std::string name = "model.layers.0.self_attn.v_proj";
+  const std::tuple<Codec, int, uint8_t> cases[] = {{id<Q8_0>, 1, 0x7e},   {id<Q5_1>, 3, 0xfc},  {id<Q4_K>, 3, 0x7c},
+                                                   {id<Q6_K>, 209, 0x7e}, {id<Q2_K>, 81, 0xff}, {id<MXFP4>, 0, 0xff}};
+  for (const auto& [codec, at, byte] : cases) {
+    TinyModelOptions o{.layers = 1, .hidden = 256, .ffn = 256, .heads = 2, .kv_heads = 1};
+    o.mixed = {{"v_proj", codec}};
+    const TinyModel model = make_tiny_model(o);
+    const Checkpoint good = Checkpoint::open(write_tiny_gguf(model, dir.file("good.gguf")));
+    EXPECT_NO_THROW(Linear::load(ctx, good, {name}, parse_scheme("own"), {}));
+    const Tensor& t = model.get(name + ".weight");
+    t.data.row<uint8_t>(9)[t.data.pitch - info(codec).row_bytes(1, 1).data + at] = byte;  // the last block of row 9
+    const Checkpoint bad = Checkpoint::open(write_tiny_gguf(model, dir.file("bad.gguf")));
+    for (const char* scheme : {"own", "w8a8"}) {
+      expect_error(
+          [&] {
+            Linear::load(ctx, bad, {name}, parse_scheme(scheme), {id<Int8>, 0});
+          },
+          {"v_proj.weight' (" + std::string(info(codec).name), "not finite in row 9"});
     }
   }
 }
