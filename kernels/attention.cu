@@ -35,9 +35,15 @@ struct Item {
   int heads;
 };
 
+// Blocks of GGUF are no cache formats.
 template <class Fn, class... Ts>
 __device__ void for_codec(CodecList<Ts...>, Codec codec, Fn&& fn) {
-  ((codec == id<Ts> ? (fn(Ts{}), 0) : 0), ...);
+  const auto consider = [&]<class C>(C c) {
+    if constexpr (C::kGroup == 0) {
+      if (codec == id<C>) fn(c);
+    }
+  };
+  (consider(Ts{}), ...);
 }
 
 __device__ std::byte* block_of(const Args& a, const Item& item, int64_t page, bool open) {
