@@ -8,14 +8,18 @@ namespace quire::cuda {
 
 namespace {
 
+constexpr int kMostThreads = 1024;
+
 // What one block writes: rows [r0, r0 + n) of `to`, which share their scales, with where their values come from.
 struct Job {
   Tensor to;
   int64_t r0, n;
-  const float* x;  // of the first row, but for `gather`
-  float inv;       // norm
+  const float* x;      // of the first row, but for `gather`
+  float inv;           // norm
+  const float* stash;  // the values of the one row, in shared memory; null: they are computed where they are asked for
 
-  __device__ float at(const EncodePlan& p, int64_t i, int64_t c) const {
+  __device__ float at(const EncodePlan& p, int64_t i, int64_t c) const { return stash ? stash[c] : source(p, i, c); }
+  __device__ float source(const EncodePlan& p, int64_t i, int64_t c) const {
     switch (p.from) {
       case RowsFrom::plain:
         return (p.gather ? p.x + p.gather[r0 + i] * p.ld : x + i * p.ld)[c];
@@ -29,17 +33,41 @@ struct Job {
 
 __device__ int64_t span_of(const Tensor& t) { return t.scale.ptr && t.scale.pitch != 0 ? t.scale.rows : 1; }
 
-__device__ Job make_job(const EncodePlan& p, int64_t index, float* shared) {
+// to[c] = at(c), several loads in flight.
+template <class At>
+__device__ void fill(float* to, int64_t n, At at) {
+  constexpr int kAtOnce = 4;
+  for (int64_t c0 = threadIdx.x; c0 < n; c0 += kAtOnce * blockDim.x) {
+    float x[kAtOnce];
+#pragma unroll
+    for (int k = 0; k < kAtOnce; ++k) x[k] = c0 + k * blockDim.x < n ? at(c0 + k * blockDim.x) : 0.0f;
+#pragma unroll
+    for (int k = 0; k < kAtOnce; ++k) {
+      if (c0 + k * blockDim.x < n) to[c0 + k * blockDim.x] = x[k];
+    }
+  }
+  __syncthreads();
+}
+
+// stash: room for a row in shared memory, or null.
+__device__ Job make_job(const EncodePlan& p, int64_t index, float* stash, float* shared) {
   Job job{};
-  const int64_t span = span_of(p.to);
+  const int64_t span = span_of(p.to), cols = p.to.cols;
   job.to = p.to;
   job.r0 = index * span;
   job.n = p.to.rows - job.r0 < span ? p.to.rows - job.r0 : span;
   job.x = p.x + job.r0 * p.ld;
+  const float* row = job.x;
   if (p.from == RowsFrom::norm) {
-    const float mean = __fdiv_rn(sum_of_squares_block(job.x, p.to.cols, shared), float(p.to.cols));
+    if (stash) fill(stash, cols, [&](int64_t c) { return job.x[c]; });
+    if (stash) row = stash;
+    const float mean = __fdiv_rn(sum_of_squares_block(row, cols, shared), float(cols));
     job.inv = __fdiv_rn(1.0f, __fsqrt_rn(mean + p.eps));
+    if (stash) fill(stash, cols, [&](int64_t c) { return stash[c] * job.inv * p.weight[c]; });
+  } else if (stash) {
+    fill(stash, cols, [&](int64_t c) { return job.source(p, 0, c); });
   }
+  job.stash = stash;
   return job;
 }
 
@@ -125,7 +153,7 @@ template <class C>
 __device__ void encode_scaled(const EncodePlan& p, const Job& job, int* memory, float* shared) {
   const Tensor& t = job.to;
   const ScaleSource source = scale_source(t);
-  const bool sums = C::kSums && t.aux.ptr;
+  const bool sums = C::kSums && t.aux.ptr, one = t.groups() == 1;
   Work<typename C::Grid> w(memory, t.groups());
   for (int64_t g = threadIdx.x; g < t.groups(); g += blockDim.x) {
     w.lo[g] = 0x7fffffff;
@@ -136,6 +164,7 @@ __device__ void encode_scaled(const EncodePlan& p, const Job& job, int* memory, 
 #pragma unroll 1
   for (int pass = source == ScaleSource::found ? 0 : 1; pass < 2; ++pass) {
     if (pass == 1) find_grids<C>(job, w, source, shared);
+    int least = 0x7fffffff, most = -0x7fffffff - 1, sum = 0;  // of one group for all columns
 #pragma unroll 1
     for (int64_t i = 0; i < job.n; ++i) {
       // By whole warps; whole: their 32 columns lie in one group.
@@ -146,15 +175,31 @@ __device__ void encode_scaled(const EncodePlan& p, const Job& job, int* memory, 
         const bool active = c < t.cols;
         const float x = active ? job.at(p, i, c) : 0.0f;
         if (pass == 0) {
-          see(w.lo + g, w.hi + g, active, whole, ordered(x));
+          const int key = ordered(x);
+          if (!one) {
+            see(w.lo + g, w.hi + g, active, whole, key);
+          } else if (active) {
+            least = min(least, key);
+            most = max(most, key);
+          }
           continue;
         }
         const uint8_t field = C::field_of(t, active ? c : 0, x, w.grids[g]);
         if (active) w.fields[stored_column(t.order, t.cols, c)] = field;
-        if (sums) add(w.sums + g, active, whole, int8_t(field));
+        if (!sums) continue;
+        if (!one) {
+          add(w.sums + g, active, whole, int8_t(field));
+        } else if (active) {
+          sum += int8_t(field);
+        }
+      }
+      if (pass == 1 && one && sums) {
+        add(w.sums, true, true, sum);
+        sum = 0;
       }
       if (pass == 1) write_row<C>(t, job.r0 + i, w, sums);
     }
+    if (pass == 0 && one) see_range(w.lo, w.hi, least, most);
     __syncthreads();
   }
 }
@@ -175,13 +220,13 @@ __device__ void encode_gguf(const EncodePlan& p, const Job& job) {
 }
 
 template <class C>
-__global__ void encode_kernel(const __grid_constant__ EncodePlan p) {
+__global__ void __launch_bounds__(kMostThreads) encode_kernel(const __grid_constant__ EncodePlan p, int64_t stashed) {
   extern __shared__ int memory[];
   __shared__ float shared;
-  const Job job = make_job(p, blockIdx.x, &shared);
+  const Job job = make_job(p, blockIdx.x, stashed > 0 ? reinterpret_cast<float*>(memory) : nullptr, &shared);
   if constexpr (requires { typename C::Grid; }) {
     __syncthreads();  // `shared` is used again
-    encode_scaled<C>(p, job, memory, &shared);
+    encode_scaled<C>(p, job, memory + stashed, &shared);
   } else if constexpr (requires { &C::encode_block; }) {
     encode_gguf<C>(p, job);
   } else {
@@ -197,17 +242,27 @@ void launch(const Context& ctx, const EncodePlan& p, int64_t rows) {
   const int64_t span = p.to.scale.ptr && p.to.scale.pitch != 0 ? p.to.scale.rows : 1;
   const int64_t blocks = (rows + span - 1) / span;
   if (blocks == 0 || cols == 0) return;
+  constexpr size_t kMostStashed = 96 * 1024;  // what every device has that this is built for
+  constexpr bool kScaled = requires { typename C::Grid; };
   size_t bytes = 0;
-  if constexpr (requires { typename C::Grid; }) {
+  if constexpr (kScaled) {
     const int64_t groups = group > 0 ? (cols + group - 1) / group : 1;
     bytes = size_t(groups) * (3 * sizeof(int) + sizeof(typename C::Grid)) + size_t(cols);
-    if (bytes > 48 * 1024) {
-      check_status(cudaFuncSetAttribute(encode_kernel<C>, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes)),
-                   "encoding rows: too many groups in a row for a block's shared memory");
-    }
   }
-  const int threads = int(cols >= 1024 ? 256 : cols >= 128 ? 128 : 64);
-  encode_kernel<C><<<unsigned(blocks), threads, bytes, ctx.stream>>>(p);
+  // Values that are asked for again: for ranges and then for codes, or squared and then scaled.
+  int64_t stashed = span == 1 && (kScaled || p.from == RowsFrom::norm) ? (cols + 3) / 4 * 4 : 0;
+  if (bytes + size_t(stashed) * sizeof(float) > kMostStashed) stashed = 0;
+  bytes += size_t(stashed) * sizeof(float);
+  if (bytes > 47 * 1024) {
+    check_status(cudaFuncSetAttribute(encode_kernel<C>, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes)),
+                 "encoding rows: too many groups in a row for a block's shared memory");
+  }
+  const int threads = int(cols >= 8192   ? kMostThreads
+                          : cols >= 4096 ? 512
+                          : cols >= 1024 ? 256
+                          : cols >= 128  ? 128
+                                         : 64);
+  encode_kernel<C><<<unsigned(blocks), threads, bytes, ctx.stream>>>(p, stashed);
   check_launch("encode_kernel");
 }
 

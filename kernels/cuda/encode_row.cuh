@@ -6,15 +6,20 @@
 
 namespace quire::cuda {
 
+// The least and most of a warp's, of values that lie in one group.
+__device__ inline void see_range(int* lo, int* hi, int least, int most) {
+  const int l = __reduce_min_sync(kWholeWarp, least), m = __reduce_max_sync(kWholeWarp, most);
+  if (threadIdx.x % 32 == 0) {
+    atomicMin(lo, l);
+    atomicMax(hi, m);
+  }
+}
+
 // min and max of a group's keys (`ordered` values): by warp where its columns lie in one group.
 __device__ inline void see(int* lo, int* hi, bool active, bool whole, int key) {
   const int least = active ? key : 0x7fffffff, most = active ? key : -0x7fffffff - 1;
   if (whole) {
-    const int l = __reduce_min_sync(kWholeWarp, least), m = __reduce_max_sync(kWholeWarp, most);
-    if (threadIdx.x % 32 == 0) {
-      atomicMin(lo, l);
-      atomicMax(hi, m);
-    }
+    see_range(lo, hi, least, most);
   } else if (active) {
     atomicMin(lo, least);
     atomicMax(hi, most);
