@@ -11,7 +11,7 @@
 #include "base/bandwidth.h"
 #include "base/machine.h"
 #include "base/parallel.h"
-#include "models/checkpoint.h"
+#include "models/dummy.h"
 
 namespace quire {
 
@@ -25,14 +25,21 @@ constexpr const char* kExamples = R"(Examples:
   quire bench -t 1-8*2 -p 512 -n 64 -r 3            1, 2, 4 and 8 threads
   quire bench -p 0 -d 2048 --profile                where the time of a step of generation goes
   quire bench -npl 1,4,16 -p 1024 -n 64             throughput of several sequences at once
+  quire bench --dummy llama-3-8b --scheme w4a8kv4   random weights of any size
 Lists (a,b) and ranges (a-b, a-b+step, a-b*factor) may be mixed; every combination is run. ppN: N prompt tokens; tgN: N
 greedy steps of generation; @ dN: after N tokens of context, which are not timed.)";
 
 using Numbers = std::vector<int64_t>;
 using Words = std::vector<std::string>;
 
+struct BenchModel {
+  std::string path;    // of a configuration, or its name, if it is a dummy
+  bool dummy = false;  // random weights
+};
+
 struct BenchOptions {
-  Words models, schemes, caches;
+  std::vector<BenchModel> models;
+  Words schemes, caches;
   Numbers prompts, generated, depths, batches, threads, sequences;
   std::vector<std::pair<int64_t, int64_t>> both;  // prompt and answer
   int64_t repetitions = 5, memory_limit = 0;
@@ -43,7 +50,8 @@ struct BenchOptions {
 
 // What one engine is opened for.
 struct Setup {
-  std::string model, scheme, kv;
+  BenchModel model;
+  std::string scheme, kv;
   int64_t batch, threads;
 };
 
@@ -63,7 +71,7 @@ std::vector<BenchTest> tests_of(const BenchOptions& o) {
 
 std::vector<Setup> setups_of(const BenchOptions& o) {
   std::vector<Setup> setups;
-  for (const std::string& model : o.models) {
+  for (const BenchModel& model : o.models) {
     for (const std::string& scheme : o.schemes) {
       for (const std::string& kv : o.caches) {
         for (const int64_t batch : o.batches) {
@@ -78,12 +86,13 @@ std::vector<Setup> setups_of(const BenchOptions& o) {
 // Before anything is measured: whether the models can hold every test.
 void check_tests(const BenchOptions& o, const std::vector<BenchTest>& tests) {
   const int64_t batch = *std::min_element(o.batches.begin(), o.batches.end());
-  for (const std::string& model : o.models) {
-    const int64_t context = Checkpoint::open(model).config().context;
+  for (const BenchModel& model : o.models) {
+    if (model.dummy) continue;  // its positions are as good as any others
+    const int64_t context = Checkpoint::open(model.path).config().context;
     for (const BenchTest& t : tests) {
       const int64_t needed = t.context(batch), most = context - needed + t.depth;
       check(needed <= context, "bench: '{}' needs a context of {} tokens, and '{}' was made for {}; {}", t.name(),
-            needed, model, context,
+            needed, model.path, context,
             most >= 0 ? fmt::format("the depth (-d) can be at most {} with it", most)
                       : std::string("fewer tokens (-p, -n) are needed"));
     }
@@ -108,7 +117,8 @@ int64_t parameters(const Checkpoint& checkpoint) {
 std::unique_ptr<Engine> open_for(const Setup& setup, const std::vector<BenchTest>& tests, const BenchOptions& options,
                                  ProgressBar& bar, std::unique_ptr<Engine> before) {
   EngineOptions engine;
-  engine.model = setup.model;
+  engine.model = setup.model.path;
+  engine.dummy = setup.model.dummy;
   engine.scheme = setup.scheme;
   engine.kv = setup.kv;
   engine.threads = int(setup.threads);
@@ -127,11 +137,10 @@ std::unique_ptr<Engine> open_for(const Setup& setup, const std::vector<BenchTest
   }
   try {
     if (!before) reset_peak_memory();
-    std::unique_ptr<Engine> opened = before ? before->open_beside(std::move(engine)) : Engine::open(std::move(engine));
-    if (before) {  // the peak is this engine's alone
-      before.reset();
-      reset_peak_memory();
-    }
+    const bool weights_are_there = before != nullptr;
+    std::unique_ptr<Engine> opened =
+        weights_are_there ? Engine::open_after(std::move(before), std::move(engine)) : Engine::open(std::move(engine));
+    if (weights_are_there) reset_peak_memory();  // the peak is this engine's alone
     return opened;
   } catch (const Error&) {
     if (interrupted()) throw Interrupted();
@@ -141,7 +150,7 @@ std::unique_ptr<Engine> open_for(const Setup& setup, const std::vector<BenchTest
 
 BenchRow row_of(const Setup& setup, const Engine& engine) {
   BenchRow row;
-  row.model_filename = setup.model;
+  row.model_filename = setup.model.path;
   row.model = engine.config().name;
   row.device = engine.device();
   row.kv = engine.scheme().kv.name;
@@ -194,7 +203,9 @@ int run_bench(const BenchOptions& options) {
   std::unique_ptr<Engine> engine;
   const Setup* last = nullptr;
   for (const Setup& setup : setups) {
-    if (last && (setup.model != last->model || setup.scheme != last->scheme)) engine.reset();
+    if (last && (setup.model.path != last->model.path || setup.model.dummy != last->model.dummy ||
+                 setup.scheme != last->scheme))
+      engine.reset();
     engine = open_for(setup, tests, options, bar, std::move(engine));
     last = &setup;
     Bench bench(*engine);
@@ -256,7 +267,15 @@ void add_lists(CLI::App& app, BenchOptions& o) {
   add_parsed(
       app, "--model,-m", "LIST", "model files or directories (default: the fetched model)", group,
       [&o](const std::string& text) {
-        append(o.models, std::filesystem::exists(text) ? Words{text} : split(text, ','));
+        for (const std::string& path : std::filesystem::exists(text) ? Words{text} : split(text, ','))
+          o.models.push_back({path, false});
+      },
+      true);
+  add_parsed(
+      app, "--dummy", "LIST",
+      "random weights of a config.json, or of " + known_config_names() + " (default: a real model)", group,
+      [&o](const std::string& text) {
+        for (const std::string& config : split(text, ',')) o.models.push_back({config, true});
       },
       true);
   add_parsed(
@@ -300,8 +319,10 @@ void set_defaults(BenchOptions& o) {
   const auto unless_given = [](auto& list, auto value) {
     if (list.empty()) list.push_back(value);
   };
-  unless_given(o.models, std::string());
-  for (std::string& model : o.models) model = model_path(model);
+  if (o.models.empty()) o.models.emplace_back();
+  for (BenchModel& model : o.models) {
+    if (!model.dummy) model.path = model_path(model.path);
+  }
   unless_given(o.schemes, std::string());
   unless_given(o.caches, std::string());
   unless_given(o.prompts, 512);

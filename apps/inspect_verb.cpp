@@ -8,7 +8,7 @@
 #include "apps/numbers.h"
 #include "apps/verbs.h"
 #include "base/machine.h"
-#include "models/checkpoint.h"
+#include "models/dummy.h"
 
 namespace quire {
 
@@ -18,6 +18,7 @@ constexpr const char* kExamples = R"(Examples:
   quire inspect -m model.gguf
   quire inspect --scheme w8a8kv4 --memory-limit 2G    what runs, and what fits
   quire inspect --tensors --json
+  quire inspect --dummy llama-3-8b --scheme w4a8kv4    what a model of that size would take
   quire inspect --machine                             what this machine and this build can do)";
 
 struct InspectOptions {
@@ -174,11 +175,14 @@ int run_machine(const CommonOptions& options) {
   return kExitOk;
 }
 
-int run_inspect(const InspectOptions& options) {
+int run_inspect(InspectOptions options) {
   if (options.machine) return run_machine(options.common);
+  EngineOptions& engine = options.common.engine;
+  engine.plan_only = engine.dummy;  // there is nothing to be seen in it
   if (!options.common.json) {
     // The file is shown even if nothing can run it.
-    const Checkpoint checkpoint = Checkpoint::open(model_path(options.common));
+    const Checkpoint checkpoint =
+        engine.dummy ? open_dummy(engine.model, engine.context) : Checkpoint::open(model_path(options.common));
     print_file(checkpoint, contents_of(checkpoint), options.tensors);
   }
   const OpenEngine opened = open_engine(options.common);

@@ -7,6 +7,7 @@
 #include "apps/interrupt.h"
 #include "apps/numbers.h"
 #include "base/mapped_file.h"
+#include "models/dummy.h"
 
 namespace quire {
 
@@ -34,8 +35,18 @@ void add_limits(CLI::App& verb, EngineOptions& engine) {
       ->group(kModelGroup);
   verb.add_flag("--eager", engine.eager, "on a GPU: no graphs, no step ahead of its results; to find bugs")
       ->group(kModelGroup);
-  add_parsed(verb, "--context,-c", "TOKENS", "most tokens of a conversation (default: the model's)", kModelGroup,
+  add_parsed(verb, "--dummy", "CONFIG",
+             "random weights of a config.json, or of " + known_config_names() + " (default: a real model)", kModelGroup,
+             [&engine](const std::string& text) {
+               engine.model = text;
+               engine.dummy = true;
+             });
+  add_parsed(verb, "--context,--max-context,-c", "TOKENS", "most tokens of a conversation (default: the model's)",
+             kModelGroup,
              [&engine](const std::string& text) { engine.context = parse_number<int64_t>("context", text, 1, kMost); });
+  add_parsed(
+      verb, "--max-batch", "N", "sequences at once, which the cache is planned for (default 16)", kModelGroup,
+      [&engine](const std::string& text) { engine.max_batch = parse_number<int64_t>("max-batch", text, 1, 4096); });
   add_parsed(verb, "--memory-limit", "SIZE",
              "weights, scratch and cache together: 2G, 500M (default: 90 % of what is free)", kModelGroup,
              [&engine](const std::string& text) {
@@ -126,7 +137,7 @@ OpenEngine open_engine(const CommonOptions& options) {
   OpenEngine opened;
   opened.bar = std::make_unique<ProgressBar>(options.quiet);
   EngineOptions engine = options.engine;
-  engine.model = model_path(options);
+  if (!engine.dummy) engine.model = model_path(options);
   engine.progress = opened.bar->sink();
   engine.log = opened.bar->log();
   try {

@@ -3,6 +3,7 @@
 #include "base/machine.h"
 #include "engine/memory.h"
 #include "engine/state.h"
+#include "models/dummy.h"
 
 namespace quire {
 
@@ -18,25 +19,55 @@ Engine::~Engine() {
   state_.reset();
 }
 
+namespace {
+Checkpoint open_checkpoint(const EngineOptions& options) {
+  return options.dummy ? open_dummy(options.model, options.context) : Checkpoint::open(options.model);
+}
+}  // namespace
+
 std::unique_ptr<Engine> Engine::open(EngineOptions options) {
   check(!options.model.empty(), "no model given: a .gguf file or a HuggingFace directory is needed");
-  auto model = std::make_shared<Model>(Checkpoint::open(options.model));
+  auto model = std::make_shared<Model>(open_checkpoint(options));
   return start(std::move(options), std::move(model));
 }
 
+void Engine::check_same_weights(const EngineOptions& options) const {
+  const EngineOptions& own = state_->options;
+  check(options.device == own.device, "engine: device '{}' cannot use the weights on '{}'", options.device, own.device);
+  check(options.model == own.model && options.dummy == own.dummy, "engine: '{}' cannot run on the weights of '{}'",
+        options.model, own.model);
+}
+
 std::unique_ptr<Engine> Engine::open_beside(EngineOptions options) const {
-  check(options.device == state_->options.device, "engine: device '{}' cannot use the weights on '{}'", options.device,
-        state_->options.device);
-  check(options.model == state_->options.model, "engine: '{}' cannot run on the weights of '{}'", options.model,
-        state_->options.model);
+  check_same_weights(options);
   return start(std::move(options), state_->model);
+}
+
+std::unique_ptr<Engine> Engine::open_after(std::unique_ptr<Engine> before, EngineOptions options) {
+  before->check_same_weights(options);
+  std::shared_ptr<Model> model = before->state_->model;
+  before.reset();
+  return start(std::move(options), std::move(model));
+}
+
+// Everything that is decided before anything is loaded. Error if it cannot fit.
+KvCacheConfig Engine::State::make_plan() {
+  plan.before = process_memory().resident;
+  const ModelConfig& c = model->checkpoint.config();
+  check(options.context <= c.context, "a context of {} was asked for; {} was made for at most {}", options.context,
+        c.name, c.context);
+  const KvCacheConfig cache = plan_cache(options, c, scheme, ctx, plan);
+  context = cache.max_tokens;
+  decoder_plan = Decoder::plan(ctx, model->checkpoint, scheme);
+  plan.weights = decoder_plan.weight_bytes;
+  // What is free does not count weights that are there already.
+  if (model->decoder && options.memory_limit == 0 && plan.limit > 0) plan.limit += plan.weights;
+  return fit_cache(options, cache, plan);
 }
 
 // The weights, once for all engines on them.
 void Engine::State::load() {
   const Scheme& loaded = model->scheme;
-  // What is free does not count weights that are there already.
-  if (model->decoder && options.memory_limit == 0 && plan.limit > 0) plan.limit += model->decoder->weight_bytes();
   // Rope tables for what can fit at all: a file may announce any context.
   const int64_t most = plan.limit > 0 ? plan.limit / plan.bytes_per_token + 1 : context;
   const int64_t positions = std::min(context, most);
@@ -51,8 +82,8 @@ void Engine::State::load() {
   }
   const std::optional<Scheme>& stored = model->checkpoint.stored_scheme();
   const bool as_stored = stored && stored->weight == scheme.weight && stored->embedding == scheme.embedding;
-  if (!as_stored && !scheme.native && info(scheme.weight.codec).linear && scheme.weight.codec != id<F32> &&
-      options.log) {
+  if (!as_stored && !scheme.native && !options.dummy && info(scheme.weight.codec).linear &&
+      scheme.weight.codec != id<F32> && options.log) {
     options.log(fmt::format("quantizing at load by round-to-nearest: weights {}, embedding and head {}",
                             to_string(scheme.weight), to_string(scheme.embedding)));
   }
@@ -70,18 +101,15 @@ std::unique_ptr<Engine> Engine::start(EngineOptions options, std::shared_ptr<Mod
   std::unique_ptr<Engine> engine(new Engine);
   engine->state_ = std::make_unique<State>(std::move(options), std::move(model));
   State& s = *engine->state_;
-  s.plan.before = process_memory().resident;
-  const ModelConfig& c = s.model->checkpoint.config();
-  check(s.options.context <= c.context, "a context of {} was asked for; {} was made for at most {}", s.options.context,
-        c.name, c.context);
   s.ctx.deterministic = s.options.deterministic;
-  if (wants_blas(s.options, c)) s.ctx.blas = s.device.blas();
-  const KvCacheConfig cache = plan_cache(s.options, c, s.scheme, s.ctx, s.plan);
+  if (wants_blas(s.options, s.model->checkpoint.config())) s.ctx.blas = s.device.blas();
+  const KvCacheConfig cache = s.make_plan();
+  if (!s.options.plan_only) {
+    s.load();
+    s.cache.emplace(cache);
+  }
   s.context = cache.max_tokens;
-  s.load();
-  finish_plan(s.model->decoder->weight_bytes(), s.plan);
-  s.cache.emplace(fit_cache(s.options, cache, s.plan));
-  s.context = s.cache->config().max_tokens;
+  if (s.options.plan_only) return engine;
   s.scheduler.emplace(*s.cache, s.options.chunk);
   if (s.ctx.device == Device::cuda) s.decode.emplace(s.ctx, s.options.max_batch, !s.options.eager);
   return engine;
@@ -89,6 +117,7 @@ std::unique_ptr<Engine> Engine::start(EngineOptions options, std::shared_ptr<Mod
 
 int64_t Engine::submit(Request request) {
   State& s = *state_;
+  check(s.cache.has_value(), "this engine was opened to plan only: it takes no requests");
   const int64_t prompt = int64_t(request.prompt.size());
   check(prompt > 0, "the prompt has no tokens");
   for (const std::vector<int32_t>* ids : {&request.prompt, &request.forced}) {
@@ -151,15 +180,16 @@ int64_t Engine::context() const { return state_->context; }
 int Engine::threads() const { return state_->pool.threads(); }
 std::string Engine::device() const { return state_->device.name(); }
 int64_t Engine::progress(int64_t request) const {
-  const Sequence* sequence = state_->scheduler->find(request);
+  const Sequence* sequence = state_->scheduler ? state_->scheduler->find(request) : nullptr;
   if (!sequence || sequence->slot < 0) return 0;
   // A step that is not read yet has counted a token already.
   return std::min(state_->cache->length(sequence->slot), std::max<int64_t>(0, int64_t(sequence->tokens.size()) - 1));
 }
 int64_t Engine::cached_tokens() const {
+  if (!state_->cache) return 0;
   const Pages& pages = state_->cache->pages();
   return (pages.count() - pages.available() + pages.kept()) * kPageTokens;
 }
-std::vector<std::string> Engine::description() const { return state_->model->decoder->description(); }
+std::vector<std::string> Engine::description() const { return state_->decoder_plan.description; }
 
 }  // namespace quire

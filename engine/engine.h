@@ -31,6 +31,7 @@ class Profile;
 
 struct EngineOptions {
   std::string model;         // a .gguf file or a HuggingFace directory
+  bool dummy = false;        // model is a configuration instead, or the name of one: random weights (models/dummy.h)
   std::string scheme;        // quant/scheme.h; empty: the model's own formats, or what `quantize` stored it for
   std::string kv;            // cache alone ("kv4"); overrides the scheme's
   std::string device;        // cpu, cuda or cuda:N; empty or auto: the GPU if there is one
@@ -41,6 +42,7 @@ struct EngineOptions {
   int64_t max_batch = 16;    // sequences at once
   int64_t chunk = 512;       // prompt tokens a step
   bool eager = false;        // on a GPU: no graphs, and no step before the one before it was read; for tests and bugs
+  bool plan_only = false;    // nothing is loaded or allocated: tells what would be, and takes no requests
   // On a GPU too a request's results depend on nothing else: not on the batch, nor on how its prompt was cut. Costs
   // speed there, most for one long sequence (attention is not shared out). The CPU is always so.
   bool deterministic = false;
@@ -119,6 +121,8 @@ class Engine {
   // Error if it asks for another model, other weights or activations, or a longer context. Either may be destroyed
   // first.
   std::unique_ptr<Engine> open_beside(EngineOptions options) const;
+  // The same, and `before` ends first, so that its cache makes room.
+  static std::unique_ptr<Engine> open_after(std::unique_ptr<Engine> before, EngineOptions options);
   ~Engine();
 
   // The request's number, never 0, in the order of submission. Error if the prompt is empty, has an id outside the
@@ -153,6 +157,7 @@ class Engine {
   Engine();
   struct Model;
   struct State;
+  void check_same_weights(const EngineOptions& options) const;
   static std::unique_ptr<Engine> start(EngineOptions options, std::shared_ptr<Model> model);
   std::unique_ptr<State> state_;
 };

@@ -66,8 +66,6 @@ KvCacheConfig plan_cache(const EngineOptions& options, const ModelConfig& config
   return cache;
 }
 
-void finish_plan(int64_t weight_bytes, MemoryPlan& plan) { plan.weights = weight_bytes; }
-
 KvCacheConfig fit_cache(const EngineOptions& options, KvCacheConfig cache, MemoryPlan& plan) {
   const int64_t page = KvCache::page_bytes(cache), stage = KvCache::stage_bytes(cache);
   const int64_t room = plan.limit > 0 ? plan.limit - plan.weights - plan.scratch - plan.graphs - stage : INT64_MAX;

@@ -13,10 +13,8 @@ bool wants_blas(const EngineOptions& options, const ModelConfig& config);
 KvCacheConfig plan_cache(const EngineOptions& options, const ModelConfig& config, const Scheme& scheme,
                          const Context& ctx, MemoryPlan& plan);
 
-// After loading: the weights are known.
-void finish_plan(int64_t weight_bytes, MemoryPlan& plan);
-
-// The cache that fits. Error, with the numbers and what would fit, if the context asked for does not.
+// The cache that fits beside the plan's weights and scratch. Error, with the numbers and what would fit, if the context
+// asked for does not.
 KvCacheConfig fit_cache(const EngineOptions& options, KvCacheConfig cache, MemoryPlan& plan);
 
 }  // namespace quire

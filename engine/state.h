@@ -74,6 +74,7 @@ struct Engine::State {
   std::optional<KvCache> cache;
   std::optional<Scheduler> scheduler;
   MemoryPlan plan;
+  DecoderPlan decoder_plan;
   int64_t context = 0;
   // What other threads hand over; the next step takes it.
   struct Inbox {
@@ -90,6 +91,7 @@ struct Engine::State {
   std::optional<DecodeSteps> decode;
   std::deque<Step> flying;
 
+  KvCacheConfig make_plan();
   void load();
   void take_inbox();
   void remove(Sequence* sequence);

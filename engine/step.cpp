@@ -178,6 +178,7 @@ void Engine::State::land(Events& events) {
 
 std::vector<Event> Engine::step() {
   State& s = *state_;
+  check(s.cache.has_value(), "this engine was opened to plan only: it takes no requests");
   const CallersDevice callers(s.device);
   s.take_inbox();
   Events events;

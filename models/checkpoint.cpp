@@ -36,6 +36,7 @@ const ModelConfig& Checkpoint::config() const { return state_->config; }
 const TokenizerData& Checkpoint::tokenizer() const { return state_->tokenizer; }
 const std::string& Checkpoint::container() const { return state_->container; }
 const std::optional<Scheme>& Checkpoint::stored_scheme() const { return state_->stored_scheme; }
+const std::optional<uint64_t>& Checkpoint::dummy() const { return state_->dummy; }
 const std::vector<CheckpointTensor>& Checkpoint::list() const { return state_->tensors; }
 const std::vector<CheckpointTensor>& Checkpoint::tensors() const {
   for (const auto& [index, made] : state_->made) find(state_->tensors[index].name);
@@ -83,10 +84,17 @@ void Checkpoint::release(const std::string& name) const {
 }
 
 const Tensor& Checkpoint::get(const std::string& name) const {
-  const CheckpointTensor* t = find(name);
-  check(t != nullptr, "the checkpoint has no tensor '{}' (it has {}; `quire inspect` lists them)", name,
+  listed(name);  // an Error if there is none
+  return find(name)->tensor;
+}
+
+bool Checkpoint::has(const std::string& name) const { return state_->by_name.count(name) > 0; }
+
+const CheckpointTensor& Checkpoint::listed(const std::string& name) const {
+  const auto it = state_->by_name.find(name);
+  check(it != state_->by_name.end(), "the checkpoint has no tensor '{}' (it has {}; `quire inspect` lists them)", name,
         state_->tensors.size());
-  return t->tensor;
+  return state_->tensors[it->second];
 }
 
 CheckpointBuilder::CheckpointBuilder(std::string path)

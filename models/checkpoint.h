@@ -47,10 +47,15 @@ class Checkpoint {
   const std::string& container() const;  // "GGUF v3", "safetensors"
   // What `quire quantize` made the directory for: its weight formats, and the activations and cache it should run with.
   const std::optional<Scheme>& stored_scheme() const;
+  // Set if there are no data: the seed that a SliceReader makes them from (dummy.h). Views then point nowhere.
+  const std::optional<uint64_t>& dummy() const;
   const std::vector<CheckpointTensor>& tensors() const;
   const std::vector<CheckpointTensor>& list() const;  // the same, for names, formats and shapes only: may have no data
   const CheckpointTensor* find(const std::string& name) const;  // null if absent
   const Tensor& get(const std::string& name) const;             // Error names what is missing
+  bool has(const std::string& name) const;
+  // For its format and shape only: may have no data. Error names what is missing.
+  const CheckpointTensor& listed(const std::string& name) const;
   // These bytes need not stay in memory: what lies in a mapped file is read from it again when it is needed.
   void release(const Tensor& view) const;
   // The same for a whole tensor, also if it had to be made: views of it are invalid from then on, and get() makes it

@@ -15,6 +15,7 @@ struct Checkpoint::State {
   TokenizerData tokenizer;
   std::string container;
   std::optional<Scheme> stored_scheme;
+  std::optional<uint64_t> dummy;  // no tensor has data
   std::vector<CheckpointTensor> tensors;
   std::unordered_map<std::string, size_t> by_name;
   std::vector<std::pair<std::string, std::string>> metadata;

@@ -1,5 +1,7 @@
 #include "models/decoder.h"
 
+#include <array>
+
 #include "kernels/attention.h"
 #include "kernels/convert.h"
 #include "kernels/glu.h"
@@ -12,8 +14,15 @@ namespace {
 
 constexpr Format kF32{id<F32>, 0};
 
-OwnedTensor load_vector(const Context& ctx, const Checkpoint& checkpoint, const std::string& name) {
-  return tensor_in(ctx, checkpoint.get(name), kF32);
+OwnedTensor load_vector(SliceReader& reader, const std::string& name) {
+  std::vector<float> values = reader.read_vector(name);
+  const int64_t n = int64_t(values.size());
+  Tensor host;
+  host.codec = id<F32>;
+  host.rows = 1;
+  host.cols = n;
+  host.data = {reinterpret_cast<std::byte*>(values.data()), n * 4, 1};
+  return tensor_on(reader.context().device, host, reader.context().stream);
 }
 
 Tensor scratch_tensor(const Context& ctx, Format format, int64_t rows, int64_t cols) {
@@ -22,12 +31,43 @@ Tensor scratch_tensor(const Context& ctx, Format format, int64_t rows, int64_t c
                       options);
 }
 
+const std::string kEmbedding = "model.embed_tokens";
+std::string head_name(const ModelConfig& c) { return c.tied_embeddings ? kEmbedding : "lm_head"; }
+
+// The matrices of a block: q+k+v, o, gate+up, down.
+using BlockNames = std::array<std::vector<std::string>, 4>;
+BlockNames linear_names(const Family& f, int64_t layer) {
+  const std::string at = fmt::format("model.layers.{}.", layer);
+  return {{{at + f.q, at + f.k, at + f.v}, {at + f.o}, {at + f.gate, at + f.up}, {at + f.down}}};
+}
+
+// Where the rows come from that tokens begin with.
+struct EmbeddingPlan {
+  enum From : uint8_t { head_decoded, head_rows, file, own } from;
+  Format format;
+};
+EmbeddingPlan plan_embedding(const Context& ctx, const Checkpoint& checkpoint, const Scheme& scheme) {
+  const ModelConfig& c = checkpoint.config();
+  const Format stored = format_of(checkpoint.listed(kEmbedding + ".weight").tensor);
+  const bool gpu = ctx.device == Device::cuda;
+  const Format format = scheme.native ? stored : scheme.embedding;
+  if (c.tied_embeddings) {
+    const PartPlan head = plan_linear(ctx, checkpoint, {kEmbedding}, scheme, scheme.embedding)[0];
+    if (!gpu && !scheme.native) return {EmbeddingPlan::head_decoded, format};
+    if (!head.layout && head.problem.w == format) return {EmbeddingPlan::head_rows, format};
+  }
+  // On the CPU a few rows a step, straight from the map.
+  if (!gpu && format == stored && !checkpoint.dummy()) return {EmbeddingPlan::file, format};
+  return {EmbeddingPlan::own, format};
+}
+
 }  // namespace
 
 Decoder Decoder::load(const Context& ctx, const Checkpoint& checkpoint, const Scheme& scheme, int64_t context,
                       const Progress& progress) {
   Decoder d;
   d.config_ = checkpoint.config();
+  d.description_ = plan(ctx, checkpoint, scheme).description;
   const ModelConfig& c = d.config_;
   const Family& family = find_family(c.family);
   check(
@@ -39,49 +79,65 @@ Decoder Decoder::load(const Context& ctx, const Checkpoint& checkpoint, const Sc
   const auto report = [&](int64_t done) {
     check(!progress || progress("loading", done, c.layers + 1), "loading was cancelled");
   };
-  const auto load = [&](const std::vector<std::string>& names) {
-    return Linear::load(ctx, checkpoint, names, scheme, scheme.weight);
-  };
+  SliceReader reader(ctx, checkpoint);
   for (int64_t layer = 0; layer < c.layers; ++layer) {
     report(layer);
     const std::string at = fmt::format("model.layers.{}.", layer);
     Block b;
-    b.attention_norm = load_vector(ctx, checkpoint, at + family.attention_norm + ".weight");
-    b.ffn_norm = load_vector(ctx, checkpoint, at + family.ffn_norm + ".weight");
-    b.qkv = load({at + family.q, at + family.k, at + family.v});
-    b.o = load({at + family.o});
-    b.gate_up = load({at + family.gate, at + family.up});
-    b.down = load({at + family.down});
+    b.attention_norm = load_vector(reader, at + family.attention_norm + ".weight");
+    b.ffn_norm = load_vector(reader, at + family.ffn_norm + ".weight");
+    Linear* const linears[] = {&b.qkv, &b.o, &b.gate_up, &b.down};
+    const BlockNames names = linear_names(family, layer);
+    for (size_t i = 0; i < names.size(); ++i) *linears[i] = Linear::load(reader, names[i], scheme, scheme.weight);
     d.blocks_.push_back(std::move(b));
   }
   report(c.layers);
-  d.final_norm_ = load_vector(ctx, checkpoint, "model.norm.weight");
-  const char* embedding = "model.embed_tokens";
-  d.head_ = Linear::load(ctx, checkpoint, {c.tied_embeddings ? embedding : "lm_head"}, scheme, scheme.embedding);
-  const Tensor& table = checkpoint.get(std::string(embedding) + ".weight");
-  const bool gpu = ctx.device == Device::cuda;
-  d.embed_from_head_ = c.tied_embeddings && !scheme.native && !gpu;
-  if (gpu) {
-    const PackedWeight& head = d.head_.parts()[0].weight;
-    const Format format = scheme.native ? format_of(table) : scheme.embedding;
-    if (c.tied_embeddings && !head.layout && head.problem.w == format) {
-      d.embedding_ = head.rows;
-    } else {
-      d.own_embedding_ = tensor_in(ctx, table, format);
-      d.embedding_ = d.own_embedding_;
-    }
-  } else if (scheme.native || (!c.tied_embeddings && format_of(table) == scheme.embedding)) {
-    d.embedding_ = table;  // a few rows a step, straight from the map
-  } else if (!c.tied_embeddings) {
-    d.own_embedding_ = make_tensor(scheme.embedding, table.rows, table.cols);
-    convert(ctx, table, d.own_embedding_);
+  d.final_norm_ = load_vector(reader, "model.norm.weight");
+  d.head_ = Linear::load(reader, {head_name(c)}, scheme, scheme.embedding);
+  const EmbeddingPlan embedding = plan_embedding(ctx, checkpoint, scheme);
+  d.embed_from_head_ = embedding.from == EmbeddingPlan::head_decoded;
+  if (embedding.from == EmbeddingPlan::head_rows) d.embedding_ = d.head_.parts()[0].weight.rows;
+  if (embedding.from == EmbeddingPlan::file) d.embedding_ = checkpoint.get(kEmbedding + ".weight");
+  if (embedding.from == EmbeddingPlan::own) {
+    d.own_embedding_ = reader.load(kEmbedding + ".weight", embedding.format);
     d.embedding_ = d.own_embedding_;
   }
   d.rope_.emplace_back(context, scaled_rope_frequencies(c.rope_scaling, c.rope_dim, c.rope_theta, context),
                        float(c.rope_scaling.amplitude));
-  if (gpu) d.rope_[0].upload(ctx.stream);
+  if (ctx.device == Device::cuda) d.rope_[0].upload(ctx.stream);
   report(c.layers + 1);
   return d;
+}
+
+DecoderPlan Decoder::plan(const Context& ctx, const Checkpoint& checkpoint, const Scheme& scheme) {
+  const ModelConfig& c = checkpoint.config();
+  const Family& family = find_family(c.family);
+  family.check(c);
+  DecoderPlan plan;
+  plan.weight_bytes = storage_bytes(kF32, 1 + 2 * c.layers, c.hidden);
+  const auto add = [&](const std::vector<std::string>& names, Format format, std::string& text) {
+    std::string parts;
+    for (const PartPlan& part : plan_linear(ctx, checkpoint, names, scheme, format)) {
+      plan.weight_bytes += part.bytes();
+      parts += (parts.empty() ? "" : ", ") + part.description();
+    }
+    text += (text.empty() ? "" : "; ") + parts;
+  };
+  std::string previous;
+  for (int64_t layer = 0; layer < c.layers; ++layer) {
+    std::string text;
+    for (const auto& names : linear_names(family, layer)) add(names, scheme.weight, text);
+    if (text != previous) plan.description.push_back(fmt::format("layers {}..: {}", layer, text));
+    previous = text;
+  }
+  std::string head;
+  add({head_name(c)}, scheme.embedding, head);
+  plan.description.push_back("head " + head);
+  const EmbeddingPlan embedding = plan_embedding(ctx, checkpoint, scheme);
+  if (embedding.from == EmbeddingPlan::file || embedding.from == EmbeddingPlan::own) {
+    plan.weight_bytes += tensor_bytes(embedding.format, c.vocab, c.hidden);
+  }
+  return plan;
 }
 
 void Decoder::embed(const Context& ctx, const Batch& batch, const Tensor& h) const {
@@ -174,20 +230,6 @@ int64_t Decoder::weight_bytes() const {
   }
   for (const Block& b : blocks_) total += b.qkv.bytes() + b.o.bytes() + b.gate_up.bytes() + b.down.bytes();
   return total;
-}
-
-std::vector<std::string> Decoder::description() const {
-  std::vector<std::string> lines;
-  std::string previous;
-  for (size_t i = 0; i < blocks_.size(); ++i) {
-    const Block& b = blocks_[i];
-    const std::string text = fmt::format("{}; {}; {}; {}", b.qkv.description(), b.o.description(),
-                                         b.gate_up.description(), b.down.description());
-    if (text != previous) lines.push_back(fmt::format("layers {}..: {}", i, text));
-    previous = text;
-  }
-  lines.push_back("head " + head_.description());
-  return lines;
 }
 
 }  // namespace quire

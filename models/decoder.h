@@ -11,12 +11,19 @@
 
 namespace quire {
 
+// What load will make, from the configuration and the scheme alone.
+struct DecoderPlan {
+  int64_t weight_bytes = 0;
+  std::vector<std::string> description;  // formats, fusions and layouts, a line each
+};
+
 class Decoder {
  public:
   // Packs every weight for the scheme; keeps a pointer to the checkpoint, whose map the embedding may stay in.
   // `context`: positions to prepare rope for.
   static Decoder load(const Context& ctx, const Checkpoint& checkpoint, const Scheme& scheme, int64_t context,
                       const Progress& progress = {});
+  static DecoderPlan plan(const Context& ctx, const Checkpoint& checkpoint, const Scheme& scheme);
 
   // One step. The cache has pages for the batch; its tokens are appended to it. logits (batch.logits_rows, V) f32. On
   // a GPU it is enqueued: the logits are there when the context's stream is synchronized.
@@ -34,7 +41,7 @@ class Decoder {
 
   const ModelConfig& config() const { return config_; }
   int64_t weight_bytes() const;
-  std::vector<std::string> description() const;
+  const std::vector<std::string>& description() const { return description_; }  // of the plan
 
  private:
   struct Block {
@@ -42,6 +49,7 @@ class Decoder {
     Linear qkv, o, gate_up, down;
   };
   ModelConfig config_;
+  std::vector<std::string> description_;
   std::vector<Block> blocks_;
   Tensor embedding_;  // (V, D) in the file's map, unless the head is decoded instead
   OwnedTensor own_embedding_;

@@ -46,10 +46,9 @@ Tensor LoadedTransform::apply(const Context& ctx, const Tensor& x) const {
   return out;
 }
 
-std::string LoadedTransform::description() const {
-  if (!transform_) return {};
-  std::string text = transform_->order.empty() ? "" : "columns in order";
-  if (hadamard_) text += fmt::format("{}Hadamard of {}", text.empty() ? "" : ", ", transform_->hadamard);
+std::string describe(const InputTransform& transform) {
+  std::string text = transform.order.empty() ? "" : "columns in order";
+  if (transform.hadamard > 0) text += fmt::format("{}Hadamard of {}", text.empty() ? "" : ", ", transform.hadamard);
   return text;
 }
 

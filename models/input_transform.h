@@ -8,6 +8,8 @@
 
 namespace quire {
 
+std::string describe(const InputTransform& transform);  // "columns in order"
+
 class LoadedTransform {
  public:
   LoadedTransform() = default;  // none
@@ -16,7 +18,6 @@ class LoadedTransform {
   explicit operator bool() const { return transform_ != nullptr; }
   // x (T, K) f32 as the weight's columns want it, in scratch.
   Tensor apply(const Context& ctx, const Tensor& x) const;
-  std::string description() const;  // "act-order"; empty: none
 
  private:
   std::shared_ptr<const InputTransform> transform_;

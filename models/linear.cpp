@@ -17,65 +17,41 @@ Format activation_format(const Scheme& scheme, Format weight, const std::optiona
   return {id<F32>, 0};
 }
 
-OwnedTensor tensor_in(const Context& ctx, const Tensor& src, Format format) {
-  OwnedTensor there;
-  if (ctx.device == Device::cuda) there = tensor_on(Device::cuda, src, ctx.stream);
-  if (ctx.device == Device::cuda && format_of(src) == format) return there;
-  OwnedTensor out = make_tensor(format, src.rows, src.cols, {.device = ctx.device});
-  convert(ctx, ctx.device == Device::cuda ? there.tensor : src, out);
-  return out;
-}
-
 namespace {
-
-// Rows that are converted and packed at once: a few megabytes, in whole blocks of any layout or shared scale.
-int64_t slice_rows(int64_t k) {
-  constexpr int64_t kValues = 1 << 20, kBlock = 256;
-  return std::max<int64_t>(1, kValues / std::max<int64_t>(k, 1) / kBlock) * kBlock;
-}
 
 std::string short_name(const std::string& name) { return name.substr(name.rfind('.') + 1); }
 
-std::vector<float> load_bias(const Checkpoint& checkpoint, const std::vector<std::string>& names, int64_t n) {
+std::vector<float> load_bias(SliceReader& reader, const std::vector<std::string>& names, int64_t n) {
   std::vector<float> bias;
   int64_t at = 0;
   for (const std::string& name : names) {
-    const int64_t rows = checkpoint.get(name + ".weight").rows;
-    if (const CheckpointTensor* b = checkpoint.find(name + ".bias")) {
+    if (reader.checkpoint().find(name + ".bias")) {
       bias.resize(size_t(n), 0.0f);
-      info(b->tensor.codec).decode(b->tensor, 0, 0, rows, bias.data() + at);
+      const std::vector<float> values = reader.read_vector(name + ".bias");
+      std::copy(values.begin(), values.end(), bias.begin() + at);
     }
-    at += rows;
+    at += reader.checkpoint().get(name + ".weight").rows;
   }
   return bias;
 }
 
-// A slice where the context computes.
-struct Slice {
-  Slice(const Context& ctx, const Tensor& host) : tensor(host) {
-    if (ctx.device == Device::cpu) return;
-    copy = tensor_on(ctx.device, host, ctx.stream);
-    tensor = copy.tensor;
-  }
-  OwnedTensor copy;
-  Tensor tensor;
-};
-
 // Matrices one after the other as one in `problem.w` (rows that are in it already are copied bit for bit), a slice at a
 // time: neither a converted matrix nor its source need be in memory whole beside the packed one.
-PackedWeight pack_converted(const Context& ctx, const Checkpoint& checkpoint, const std::vector<Tensor>& sources,
-                            const MatmulProblem& problem, const WeightLayout* layout) {
-  PackedWeight w = empty_weight(problem, layout, ctx.device);
-  const int64_t rows = slice_rows(problem.k);
-  const OwnedTensor slice = make_tensor(problem.w, rows, problem.k, {.device = ctx.device});
+PackedWeight pack_converted(SliceReader& reader, const PartPlan& plan) {
+  const Context& ctx = reader.context();
+  PackedWeight w = empty_weight(plan.problem, plan.layout, ctx.device);
+  const int64_t rows = slice_rows(plan.problem.k);
+  const OwnedTensor slice = make_tensor(plan.problem.w, rows, plan.problem.k, {.device = ctx.device});
   int64_t filled = 0, row0 = 0;
-  for (const Tensor& src : sources) {
+  for (const std::string& name : plan.names) {
+    const Tensor src = reader.checkpoint().get(name + ".weight");
     for (int64_t r = 0, n = 0; r < src.rows; r += n) {
       n = std::min(src.rows - r, rows - filled);
-      convert(ctx, Slice(ctx, rows_of(src, r, n)).tensor, rows_of(slice, filled, n));
-      checkpoint.release(rows_of(src, r, n));
+      const Tensor in = reader.read(name + ".weight", r, n);
+      convert(ctx, in, rows_of(slice, filled, n));
+      reader.release(in);
       filled += n;
-      if (filled < rows && row0 + filled < problem.n) continue;
+      if (filled < rows && row0 + filled < plan.problem.n) continue;
       pack_slice(ctx, rows_of(slice, 0, filled), row0, w);
       row0 += filled;
       filled = 0;
@@ -85,18 +61,19 @@ PackedWeight pack_converted(const Context& ctx, const Checkpoint& checkpoint, co
 }
 
 // The same of matrices that are in the format already; each starts on a multiple of 64 rows.
-PackedWeight pack_as_stored(const Context& ctx, const Checkpoint& checkpoint, const std::vector<Tensor>& sources,
-                            const MatmulProblem& problem, const WeightLayout* layout) {
-  PackedWeight w = empty_weight(problem, layout, ctx.device);
-  const int64_t rows = slice_rows(problem.k);
+PackedWeight pack_as_stored(SliceReader& reader, const PartPlan& plan) {
+  const Context& ctx = reader.context();
+  PackedWeight w = empty_weight(plan.problem, plan.layout, ctx.device);
+  const int64_t rows = slice_rows(plan.problem.k);
   int64_t row0 = 0;
-  for (const Tensor& src : sources) {
-    for (int64_t r = 0; r < src.rows; r += rows) {
-      const Tensor slice = rows_of(src, r, std::min(rows, src.rows - r));
-      pack_slice(ctx, Slice(ctx, slice).tensor, row0 + r, w);
-      checkpoint.release(slice);
+  for (const std::string& name : plan.names) {
+    const int64_t total = reader.checkpoint().get(name + ".weight").rows;
+    for (int64_t r = 0; r < total; r += rows) {
+      const Tensor in = reader.read(name + ".weight", r, std::min(rows, total - r));
+      pack_slice(ctx, in, row0 + r, w);
+      reader.release(in);
     }
-    row0 += src.rows;
+    row0 += total;
   }
   return w;
 }
@@ -137,38 +114,32 @@ void check_blocks(const Context& ctx, const Checkpoint& checkpoint, const Tensor
 }
 
 // Weights of consecutive names that agree in format, packed together.
-LinearPart load_part(const Context& ctx, const Checkpoint& checkpoint, const std::vector<std::string>& names,
-                     Format weight, Format activation) {
+LinearPart load_part(SliceReader& reader, const PartPlan& plan) {
+  const Context& ctx = reader.context();
+  const Checkpoint& checkpoint = reader.checkpoint();
   LinearPart part;
-  std::vector<Tensor> sources;
-  MatmulProblem problem{weight, activation, 0, 0};
-  bool stored = true, aligned = true;
-  for (const std::string& name : names) {
-    const Tensor& src = checkpoint.get(name + ".weight");
-    check_blocks(ctx, checkpoint, src, name + ".weight");
-    stored = stored && format_of(src) == weight;
-    aligned = aligned && problem.n % 64 == 0;
-    sources.push_back(src);
-    problem.n += src.rows;
-    problem.k = src.cols;
-    part.names += (part.names.empty() ? "" : "+") + short_name(name);
+  if (!checkpoint.dummy()) {
+    for (const std::string& name : plan.names) {
+      check_blocks(ctx, checkpoint, checkpoint.get(name + ".weight"), name + ".weight");
+    }
   }
-  problem.x = halfs_on_gpu(ctx, problem);
-  part.bias = load_bias(checkpoint, names, problem.n);
-  const bool gpu = ctx.device == Device::cuda;
-  const WeightLayout* const layout = choose_layout(problem, ctx.isa, ctx.device);
-  if (!stored || (gpu && layout && !aligned)) {  // layouts take multiples of 64 rows: others are copied together first
-    part.weight = pack_converted(ctx, checkpoint, sources, problem, layout);
-  } else if (gpu || (layout && aligned)) {
-    part.weight = pack_as_stored(ctx, checkpoint, sources, problem, layout);
+  part.bias = load_bias(reader, plan.names, plan.problem.n);
+  // What lies in host memory can be used as it lies, or be packed whole.
+  const bool slices = ctx.device == Device::cuda || checkpoint.dummy().has_value();
+  if (!plan.stored || (slices && plan.layout && !plan.aligned)) {
+    part.weight = pack_converted(reader, plan);  // layouts take multiples of 64 rows: others are copied together first
+  } else if (slices || (plan.layout && plan.aligned)) {
+    part.weight = pack_as_stored(reader, plan);
   } else {
-    part.weight = pack_weight(ctx, sources, problem.x, layout);
+    std::vector<Tensor> sources;
+    for (const std::string& name : plan.names) sources.push_back(checkpoint.get(name + ".weight"));
+    part.weight = pack_weight(ctx, sources, plan.problem.x, plan.layout);
   }
   const bool used_as_it_lies = part.weight.data.size() == 0;
-  for (const std::string& name : names) {
+  for (const std::string& name : plan.names) {
     if (!used_as_it_lies) checkpoint.release(name + ".weight");
   }
-  if (gpu && !part.bias.empty()) {
+  if (ctx.device == Device::cuda && !part.bias.empty()) {
     part.device_bias = Buffer(part.bias.size() * sizeof(float), Device::cuda);
     if constexpr (kCuda) {
       cuda::copy_async(part.device_bias.data(), part.bias.data(), part.device_bias.size(), ctx.stream);
@@ -179,29 +150,62 @@ LinearPart load_part(const Context& ctx, const Checkpoint& checkpoint, const std
 
 }  // namespace
 
+std::vector<PartPlan> plan_linear(const Context& ctx, const Checkpoint& checkpoint,
+                                  const std::vector<std::string>& names, const Scheme& scheme, Format format) {
+  std::vector<PartPlan> parts;
+  std::optional<Format> activation;  // of the last part, before halfs
+  for (const std::string& name : names) {
+    const CheckpointTensor& t = checkpoint.listed(name + ".weight");
+    const Format weight = scheme.native ? format_of(t.tensor) : format;
+    const Format wanted = activation_format(scheme, weight, t.activation);
+    if (parts.empty() || !parts.back().can_hold(weight, t.input) || !(activation == wanted)) {
+      parts.emplace_back();
+      parts.back().problem = {weight, wanted, 0, t.tensor.cols};
+      parts.back().input = t.input;
+      activation = wanted;
+    }
+    PartPlan& part = parts.back();
+    part.names.push_back(name);
+    part.stored = part.stored && format_of(t.tensor) == weight;
+    part.aligned = part.aligned && part.problem.n % 64 == 0;
+    part.problem.n += t.tensor.rows;
+    part.bias = part.bias || checkpoint.has(name + ".bias");
+  }
+  for (PartPlan& part : parts) {
+    part.problem.x = halfs_on_gpu(ctx, part.problem);
+    part.layout = choose_layout(part.problem, ctx.isa, ctx.device);
+  }
+  return parts;
+}
+
+bool PartPlan::can_hold(Format weight, const std::shared_ptr<const InputTransform>& transform) const {
+  return problem.w == weight && (input == transform || (input && transform && *input == *transform));
+}
+
+int64_t PartPlan::bytes() const {
+  return (layout ? layout->bytes(problem) : tensor_bytes(problem.w, problem.n, problem.k)) +
+         (bias ? problem.n * int64_t(sizeof(float)) : 0);
+}
+
+std::string PartPlan::description() const {
+  std::string text;
+  for (const std::string& name : names) text += (text.empty() ? "" : "+") + short_name(name);
+  text = fmt::format("{}: {} x {} in {}", text, to_string(problem.w), to_string(problem.x),
+                     layout ? layout->name : "rows");
+  return input ? text + fmt::format(" ({})", describe(*input)) : text;
+}
+
 Linear Linear::load(const Context& ctx, const Checkpoint& checkpoint, const std::vector<std::string>& names,
                     const Scheme& scheme, Format format) {
+  SliceReader reader(ctx, checkpoint);
+  return load(reader, names, scheme, format);
+}
+
+Linear Linear::load(SliceReader& reader, const std::vector<std::string>& names, const Scheme& scheme, Format format) {
   Linear linear;
-  struct Kind {  // what decides whether matrices can be one
-    Format weight, activation;
-    std::shared_ptr<const InputTransform> input;
-    bool operator==(const Kind& o) const {
-      return weight == o.weight && activation == o.activation &&
-             (input == o.input || (input && o.input && *input == *o.input));
-    }
-  };
-  const auto kind_of = [&](const std::string& name) {
-    checkpoint.get(name + ".weight");  // Error if it is missing
-    const CheckpointTensor& t = *checkpoint.find(name + ".weight");
-    const Format weight = scheme.native ? format_of(t.tensor) : format;
-    return Kind{weight, activation_format(scheme, weight, t.activation), t.input};
-  };
-  for (size_t i = 0; i < names.size();) {
-    const Kind kind = kind_of(names[i]);
-    std::vector<std::string> together;
-    while (i < names.size() && kind_of(names[i]) == kind) together.push_back(names[i++]);
-    LinearPart part = load_part(ctx, checkpoint, together, kind.weight, kind.activation);
-    part.transform = LoadedTransform(ctx, kind.input, part.weight.problem.k);
+  for (const PartPlan& plan : plan_linear(reader.context(), reader.checkpoint(), names, scheme, format)) {
+    LinearPart part = load_part(reader, plan);
+    part.transform = LoadedTransform(reader.context(), plan.input, plan.problem.k);
     part.begin = linear.n_;
     linear.n_ += part.weight.problem.n;
     linear.k_ = part.weight.problem.k;
@@ -264,16 +268,6 @@ int64_t Linear::bytes() const {
     total += int64_t(part.bias.size() * sizeof(float));
   }
   return total;
-}
-
-std::string Linear::description() const {
-  std::string text;
-  for (const LinearPart& part : parts_) {
-    text += fmt::format("{}{}: {} x {} in {}", text.empty() ? "" : ", ", part.names, to_string(part.weight.problem.w),
-                        to_string(part.weight.problem.x), part.weight.layout ? part.weight.layout->name : "rows");
-    if (part.transform) text += fmt::format(" ({})", part.transform.description());
-  }
-  return text;
 }
 
 }  // namespace quire

@@ -6,6 +6,7 @@
 
 #include "kernels/matmul.h"
 #include "models/input_transform.h"
+#include "models/slice_reader.h"
 #include "quant/scheme.h"
 
 namespace quire {
@@ -14,10 +15,24 @@ struct LinearPart {
   PackedWeight weight;
   std::vector<float> bias;
   Buffer device_bias;  // the same on a GPU
-  int64_t begin;       // first column of y
+  int64_t begin = 0;   // first column of y
   LoadedTransform transform;
-  std::string names;
 };
+
+// A part before it is loaded: what it will be and take follows from the configuration and the scheme alone.
+struct PartPlan {
+  std::vector<std::string> names;
+  MatmulProblem problem{};
+  const WeightLayout* layout = nullptr;
+  bool stored = true, aligned = true;  // in the format already; every matrix begins on a multiple of 64 rows
+  bool bias = false;
+  std::shared_ptr<const InputTransform> input;
+  int64_t bytes() const;
+  bool can_hold(Format weight, const std::shared_ptr<const InputTransform>& transform) const;
+  std::string description() const;  // "q_proj+k_proj+v_proj: int8 x int8 in LAYOUT"
+};
+std::vector<PartPlan> plan_linear(const Context& ctx, const Checkpoint& checkpoint,
+                                  const std::vector<std::string>& names, const Scheme& scheme, Format format);
 
 class Linear {
  public:
@@ -25,6 +40,7 @@ class Linear {
   // or as they are in the file (native). What is packed is dropped from the checkpoint's memory, slice by slice.
   static Linear load(const Context& ctx, const Checkpoint& checkpoint, const std::vector<std::string>& names,
                      const Scheme& scheme, Format format);
+  static Linear load(SliceReader& reader, const std::vector<std::string>& names, const Scheme& scheme, Format format);
 
   // The format x should be written in: what every part reads, or f32 if they differ or transform it.
   Format input() const { return input_; }
@@ -37,7 +53,6 @@ class Linear {
 
   int64_t bytes() const;  // in memory for the weight as it runs
   const std::vector<LinearPart>& parts() const { return parts_; }
-  std::string description() const;  // "q_proj+k_proj+v_proj: int8 x int8, layout ..."
 
  private:
   std::vector<LinearPart> parts_;
@@ -45,9 +60,6 @@ class Linear {
   Format input_;
   int64_t n_ = 0, k_ = 0;
 };
-
-// A tensor of the checkpoint (host memory) in `format`, on the context's device.
-OwnedTensor tensor_in(const Context& ctx, const Tensor& src, Format format);
 
 // Activations for a weight format: what the scheme says; else what the checkpoint says of the tensor, or int8 in the
 // block length for GGUF blocks and f32 for the rest. Linear::load makes f32 into halfs on a GPU whose tensor cores

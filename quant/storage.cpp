@@ -157,21 +157,40 @@ void copy_tensor(const Tensor& from, const Tensor& to, cuda::StreamHandle stream
   });
 }
 
-OwnedTensor tensor_on(Device device, const Tensor& from, cuda::StreamHandle stream) {
-  constexpr int64_t kAlign = 256;
-  const auto rounded = [](int64_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; };
-  OwnedTensor owned;
-  owned.tensor = from;
-  owned.tensor.device = device;
+namespace {
+constexpr int64_t kPlaneAlign = 256;
+int64_t rounded(int64_t bytes) { return (bytes + kPlaneAlign - 1) / kPlaneAlign * kPlaneAlign; }
+}  // namespace
+
+std::vector<std::span<std::byte>> plane_memory(const Tensor& t) {
+  std::vector<std::span<std::byte>> planes;
+  Tensor same = t;
+  each_plane(t, same,
+             [&](const Plane& plane, const Plane&, int64_t bytes) { planes.emplace_back(plane.ptr, size_t(bytes)); });
+  return planes;
+}
+
+int64_t planes_bytes(const Tensor& t) {
   int64_t total = 0;
-  each_plane(from, owned.tensor, [&](const Plane&, const Plane&, int64_t bytes) { total += rounded(bytes); });
-  owned.buffer = Buffer(size_t(total), device);
-  std::byte* at = owned.buffer.data();
-  each_plane(from, owned.tensor, [&](const Plane& source, Plane& target, int64_t bytes) {
-    target.ptr = at;
-    copy_bytes(from, owned.tensor, source, target, bytes, stream);
-    at += rounded(bytes);
+  for (const std::span<std::byte> plane : plane_memory(t)) total += rounded(int64_t(plane.size()));
+  return total;
+}
+
+Tensor planes_at(const Tensor& from, std::byte* memory, Device device) {
+  Tensor t = from;
+  t.device = device;
+  each_plane(from, t, [&](const Plane&, Plane& target, int64_t bytes) {
+    target.ptr = memory;
+    memory += rounded(bytes);
   });
+  return t;
+}
+
+OwnedTensor tensor_on(Device device, const Tensor& from, cuda::StreamHandle stream) {
+  OwnedTensor owned;
+  owned.buffer = Buffer(size_t(planes_bytes(from)), device);
+  owned.tensor = planes_at(from, owned.buffer.data(), device);
+  copy_tensor(from, owned, stream);
   return owned;
 }
 

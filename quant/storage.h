@@ -1,6 +1,8 @@
 // Tensors that own their memory, on either device.
 #pragma once
 #include <memory>
+#include <span>
+#include <vector>
 
 #include "base/cuda/runtime.h"
 #include "quant/formats.h"
@@ -56,5 +58,11 @@ Tensor place_tensor(std::byte* memory, Format format, int64_t rows, int64_t cols
 // made so (tensor_on). In stream order where a GPU takes part; the host's side must live until the stream is done.
 void copy_tensor(const Tensor& from, const Tensor& to, cuda::StreamHandle stream = nullptr);
 OwnedTensor tensor_on(Device device, const Tensor& from, cuda::StreamHandle stream = nullptr);
+
+// The memory of each plane that a tensor has, with what lies between its rows; where the same planes lie one after the
+// other in other memory (planes_bytes of it).
+std::vector<std::span<std::byte>> plane_memory(const Tensor& t);
+int64_t planes_bytes(const Tensor& t);
+Tensor planes_at(const Tensor& from, std::byte* memory, Device device);
 
 }  // namespace quire

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <mutex>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -35,6 +37,17 @@ struct Devices {
 const Devices& devices() {
   static const Devices all;
   return all;
+}
+
+// What lies on the devices, for the memory plan's tests. Never destroyed: buffers may be released at exit.
+struct Ledger {
+  std::mutex mutex;
+  std::unordered_map<const void*, size_t> sizes;
+  int64_t now = 0, peak = 0;
+};
+Ledger& ledger() {
+  static auto* all = new Ledger;
+  return *all;
 }
 
 }  // namespace
@@ -84,10 +97,39 @@ std::byte* allocate(size_t bytes) {
   // On the default stream, which streams of ours are not ordered with: wait.
   check_status(cudaMemset(p, 0, bytes), "clearing memory");
   check_status(cudaStreamSynchronize(nullptr), "clearing memory");
+  Ledger& l = ledger();
+  const std::lock_guard lock(l.mutex);
+  l.sizes[p] = bytes;
+  l.now += int64_t(bytes);
+  l.peak = std::max(l.peak, l.now);
   return static_cast<std::byte*>(p);
 }
 // Destructors call these: a failure (the context may be gone at exit) is nothing anyone could act on.
-void release(std::byte* p) { cudaFree(p); }
+void release(std::byte* p) {
+  {
+    Ledger& l = ledger();
+    const std::lock_guard lock(l.mutex);
+    const auto it = l.sizes.find(p);
+    if (it != l.sizes.end()) {
+      l.now -= int64_t(it->second);
+      l.sizes.erase(it);
+    }
+  }
+  cudaFree(p);
+}
+
+int64_t allocated() {
+  const std::lock_guard lock(ledger().mutex);
+  return ledger().now;
+}
+int64_t allocated_peak() {
+  const std::lock_guard lock(ledger().mutex);
+  return ledger().peak;
+}
+void reset_allocated_peak() {
+  const std::lock_guard lock(ledger().mutex);
+  ledger().peak = ledger().now;
+}
 
 void copy_async(void* to, const void* from, size_t bytes, StreamHandle stream) {
   if (bytes == 0) return;
@@ -103,10 +145,20 @@ Stream::~Stream() { cudaStreamDestroy(stream_); }
 void Stream::synchronize() const { cuda::synchronize(stream_); }
 void synchronize(StreamHandle stream) { check_status(cudaStreamSynchronize(stream), "waiting for a stream"); }
 
-Event::Event() { check_status(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "making an event"); }
+Event::Event(bool timed) {
+  check_status(cudaEventCreateWithFlags(&event_, timed ? cudaEventDefault : cudaEventDisableTiming), "making an event");
+}
 Event::~Event() { cudaEventDestroy(event_); }
 void Event::record(StreamHandle stream) { check_status(cudaEventRecord(event_, stream), "recording an event"); }
 void Event::synchronize() const { check_status(cudaEventSynchronize(event_), "waiting for an event"); }
+void Event::hold(StreamHandle stream) const {
+  check_status(cudaStreamWaitEvent(stream, event_, 0), "letting a stream wait");
+}
+double Event::seconds_since(const Event& earlier) const {
+  float ms = 0.0f;
+  check_status(cudaEventElapsedTime(&ms, earlier.event_, event_), "reading the time between events");
+  return double(ms) * 1e-3;
+}
 
 PinnedBuffer::PinnedBuffer(size_t bytes) : size_(bytes) {
   void* p = nullptr;

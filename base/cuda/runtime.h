@@ -37,6 +37,10 @@ void check_launch(const char* kernel);
 
 std::byte* allocate(size_t bytes);  // device memory, zeroed; Error names the size and what is free
 void release(std::byte* p);
+// Bytes that allocate() has given and release() has not had back, on all devices; the most since the reset.
+int64_t allocated();
+int64_t allocated_peak();
+void reset_allocated_peak();
 
 // Between host and device or within the device, in stream order. A host side that is not pinned makes the call wait.
 void copy_async(void* to, const void* from, size_t bytes, StreamHandle stream);
@@ -56,15 +60,17 @@ class Stream {
 };
 void synchronize(StreamHandle stream);
 
-// A place in a stream to wait for.
+// A place in a stream's work.
 class Event {
  public:
-  Event();
+  explicit Event(bool timed = false);  // on the current device
   ~Event();
   Event(const Event&) = delete;
   Event& operator=(const Event&) = delete;
   void record(StreamHandle stream);
-  void synchronize() const;  // at once if it was never recorded
+  void synchronize() const;                          // at once if it was never recorded
+  void hold(StreamHandle stream) const;              // what that stream gets from here on waits for it
+  double seconds_since(const Event& earlier) const;  // both timed, and reached
 
  private:
   CUevent_st* event_ = nullptr;

@@ -49,6 +49,9 @@ void step_join(const Context& ctx, const StepState& state, const StepJoin& joins
 void step_begin(const Context& ctx, const StepState& state, int64_t rows);
 void step_sample(const Context& ctx, const StepState& state, const Tensor& logits);
 
+// random.h's numbers.
+void fill_normal(const Context& ctx, uint64_t seed, int64_t first, float deviation, const Tensor& out);
+
 // Blocks of block_bytes from place pairs[2i] of `from` to place pairs[2i + 1] of `to`; pairs on the device.
 void copy_blocks(const Context& ctx, const std::byte* from, std::byte* to, const int32_t* pairs, int64_t count,
                  int64_t block_bytes);

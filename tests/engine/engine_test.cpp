@@ -362,7 +362,11 @@ TEST_F(EngineTest, WhatCannotBeServedIsRefusedWithNumbers) {
 TEST_F(EngineTest, MemoryIsPlannedAndRefused) {
   EngineOptions options;
   options.memory_limit = 1000;
+  int reports = 0;
+  options.progress = [&](const std::string&, int64_t, int64_t) { return ++reports > 0; };
   expect_error([&] { open(options); }, {"out of memory", "weights", "memory limit"});
+  EXPECT_EQ(reports, 0);  // before anything was loaded
+  options.progress = nullptr;
   const auto engine = open();
   const MemoryPlan plan = engine->memory();
   EXPECT_EQ(plan.cache_tokens, 16 * 512);
