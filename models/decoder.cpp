@@ -112,7 +112,6 @@ Decoder Decoder::load(const Context& ctx, const Checkpoint& checkpoint, const Sc
 DecoderPlan Decoder::plan(const Context& ctx, const Checkpoint& checkpoint, const Scheme& scheme) {
   const ModelConfig& c = checkpoint.config();
   const Family& family = find_family(c.family);
-  family.check(c);
   DecoderPlan plan;
   plan.weight_bytes = storage_bytes(kF32, 1 + 2 * c.layers, c.hidden);
   const auto add = [&](const std::vector<std::string>& names, Format format, std::string& text) {
