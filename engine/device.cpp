@@ -85,8 +85,9 @@ void EngineDevice::wait() const {
   }
 }
 
-CallersDevice::CallersDevice() {
+CallersDevice::CallersDevice(const std::string& asked) {
   if constexpr (kCuda) {
+    if (asked == "cpu") return;  // which must not wake the driver: that takes time and 100 MB
     if (cuda::device_count() > 0) index_ = cuda::current_device();
   }
 }

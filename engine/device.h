@@ -31,7 +31,7 @@ class EngineDevice {
 // The calling thread's GPU belongs to the caller: at the end of the scope it is what it was.
 class CallersDevice {
  public:
-  CallersDevice();
+  explicit CallersDevice(const std::string& asked);  // an EngineDevice of this name will be opened
   explicit CallersDevice(const EngineDevice& use);  // meanwhile it is this one
   ~CallersDevice();
   CallersDevice(const CallersDevice&) = delete;

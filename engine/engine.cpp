@@ -97,7 +97,7 @@ std::unique_ptr<Engine> Engine::start(EngineOptions options, std::shared_ptr<Mod
             options.threads <= 1024,
         "engine: max_batch {}, chunk {}, context {} or threads {} is out of range", options.max_batch, options.chunk,
         options.context, options.threads);
-  const CallersDevice callers;
+  const CallersDevice callers(options.device);
   std::unique_ptr<Engine> engine(new Engine);
   engine->state_ = std::make_unique<State>(std::move(options), std::move(model));
   State& s = *engine->state_;

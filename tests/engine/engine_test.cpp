@@ -372,7 +372,7 @@ TEST_F(EngineTest, MemoryIsPlannedAndRefused) {
   EXPECT_EQ(plan.cache_tokens, 16 * 512);
   EXPECT_EQ(plan.bytes_per_token, 2 * 2 * 2 * 32 * 2);  // layers, heads, K and V, channels, f16
   options.context = 512;
-  options.memory_limit = plan.weights + plan.scratch + 300 * plan.bytes_per_token;
+  options.memory_limit = plan.weights + plan.scratch + plan.graphs + 300 * plan.bytes_per_token;
   expect_error([&] { open(options); }, {"context of 512", "--context 256"});
   options.context = 0;  // not insisted on: what fits
   std::string said;
