@@ -100,6 +100,25 @@ Hadamard::Hadamard(int64_t order) : k_(base_of(order)) {
   base_ = base_matrix(k_);
 }
 
+Hadamard::Hadamard(int64_t order, std::vector<int8_t> base) : base_(std::move(base)) {
+  while (k_ * k_ < int64_t(base_.size())) ++k_;
+  while (this->order() < order) ++log2_;
+  check(k_ * k_ == int64_t(base_.size()) && this->order() == order,
+        "hadamard: {} signs are no factor of a transform of {}", base_.size(), order);
+  for (int64_t a = 0; a < k_; ++a) {
+    for (int64_t b = 0; b <= a; ++b) {
+      int64_t sum = 0;
+      bool signs = true;
+      for (int64_t i = 0; i < k_; ++i) {
+        signs = signs && (sign(a, i) == 1 || sign(a, i) == -1);
+        sum += sign(a, i) * sign(b, i);
+      }
+      check(signs && sum == (a == b ? k_ : 0), "hadamard: rows {} and {} of the given matrix are not orthogonal signs",
+            a, b);
+    }
+  }
+}
+
 void Hadamard::apply(float* in, float* out, bool transpose) const {
   const int64_t n = power();
   const float scale = 1.0f / std::sqrt(float(order()));

@@ -15,6 +15,9 @@ namespace quire {
 class Hadamard {
  public:
   explicit Hadamard(int64_t order);  // Error if no such matrix is known here, naming the nearest order that is
+  // With this K x K matrix of signs in place of the one known here. Error unless its rows are orthogonal and the order
+  // is K times a power of two.
+  Hadamard(int64_t order, std::vector<int8_t> base);
   static bool exists(int64_t order);
 
   int64_t order() const { return k_ << log2_; }

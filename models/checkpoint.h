@@ -23,6 +23,7 @@ namespace quire {
 struct InputTransform {
   std::vector<int32_t> order;  // column c of the tensor belongs to column order[c] of x; empty: as they are
   int64_t hadamard = 0;        // order of the transform; 0: none
+  std::vector<int8_t> signs;   // its K x K factor as the file gives it; empty: that of kernels/hadamard.h
   bool operator==(const InputTransform&) const = default;
 };
 

@@ -23,6 +23,7 @@ struct Architecture {
 
 constexpr Architecture kArchitectures[] = {
     {"LlamaForCausalLM", "llama", "llama", 2048, {}},
+    {"QuarotLlamaForCausalLM", kQuarotModel, "llama", 2048, {}},
     {"MistralForCausalLM", "mistral", "mistral", 131072, {"sliding_window"}},
     {"Qwen2ForCausalLM", "qwen2", "qwen2", 32768, {"sliding_window"}},
 };
@@ -72,7 +73,9 @@ const Architecture& find_architecture(const JsonObject& o) {
 }
 
 void check_loadable(const JsonObject& o) {
-  check(!o.find("auto_map"), "{}: 'auto_map' asks for the model's own Python code, which cannot run here", o.where());
+  // That of QuaRot is known: hf_quarot.cpp.
+  check(!o.find("auto_map") || o.text("model_type") == kQuarotModel,
+        "{}: 'auto_map' asks for the model's own Python code, which cannot run here", o.where());
 }
 
 void check_neutral(const JsonObject& o, const Architecture& a) {

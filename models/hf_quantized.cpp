@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/printable.h"
+#include "models/hf_config.h"
 
 namespace quire {
 
@@ -16,8 +17,8 @@ struct Method {
   std::string (*add)(const QuantizedSource& source);
 };
 constexpr Method kMethods[] = {
-    {"gptq", add_gptq_tensors},
-    {"awq", add_awq_tensors},
+    {"gptq", add_gptq_tensors},     {"awq", add_awq_tensors},   {"qserve", add_qserve_tensors},
+    {"quarot", add_quarot_tensors}, {"spqr", add_spqr_tensors},
 };
 
 // Configurations that older writers put beside config.json, for directories where that names no method.
@@ -96,7 +97,8 @@ void fill_grouped(const GroupedCodes& c, const InputTransform* input, const Tens
 
 }  // namespace
 
-std::optional<Quantization> find_quantization(const std::string& path, const JsonObject& config, const Entries&) {
+std::optional<Quantization> find_quantization(const std::string& path, const JsonObject& config,
+                                              const Entries& entries) {
   Quantization q{"", Json::object(), config.where()};
   if (const auto o = config.object("quantization_config")) {
     q = {o->text("quant_method").value_or("unnamed"), o->json(), o->where()};
@@ -110,6 +112,8 @@ std::optional<Quantization> find_quantization(const std::string& path, const Jso
       break;
     }
   }
+  if (q.method.empty() && config.text("model_type") == kQuarotModel) q.method = "quarot";
+  if (q.method.empty() && has_qserve_tensors(entries)) q.method = "qserve";
   if (q.method.empty()) return std::nullopt;
   check(find_method(q.method) != nullptr,
         "{}: weights quantized by '{}' cannot be read; these can: f16, bf16 and f32 directories, GGUF files, {}",

@@ -48,6 +48,10 @@ void add_plain_tensor(CheckpointBuilder& builder, const SafetensorsTensor& t);
 // The methods: each adds its matrices and says in a few words what they are ("GPTQ, 4 bits, groups of 128").
 std::string add_gptq_tensors(const QuantizedSource& source);
 std::string add_awq_tensors(const QuantizedSource& source);
+std::string add_qserve_tensors(const QuantizedSource& source);
+std::string add_quarot_tensors(const QuantizedSource& source);
+std::string add_spqr_tensors(const QuantizedSource& source);
+bool has_qserve_tensors(const Entries& entries);  // which say it alone: QServe writes no configuration
 
 // ---- Shared by methods -------------------------------------------------------------------------------------------
 

@@ -14,7 +14,11 @@ LoadedTransform::LoadedTransform(const Context& ctx, std::shared_ptr<const Input
   if (transform_->hadamard > 0) {
     check(cols % transform_->hadamard == 0, "a Hadamard transform of {} does not fit a matrix of {} columns",
           transform_->hadamard, cols);
-    hadamard_.emplace(transform_->hadamard);
+    if (transform_->signs.empty()) {
+      hadamard_.emplace(transform_->hadamard);
+    } else {
+      hadamard_.emplace(transform_->hadamard, transform_->signs);
+    }
   }
   if constexpr (kCuda) {
     if (ctx.device == Device::cuda && hadamard_) hadamard_->upload(ctx.stream);
