@@ -135,7 +135,10 @@ bool matmul_blas_supports(const MatmulProblem& p) {
 }
 
 bool matmul_blas_is_faster(const Context& ctx, [[maybe_unused]] const MatmulProblem& p, [[maybe_unused]] int64_t rows) {
-  if constexpr (kCuda) return ctx.blas && !ctx.deterministic && cuda::blas_is_faster(shape_of(p), rows);
+  if constexpr (kCuda) {
+    const int multiprocessors = cuda::device_info(cuda::current_device()).multiprocessors;
+    return ctx.blas && !ctx.deterministic && cuda::blas_is_faster(shape_of(p), rows, multiprocessors);
+  }
   return false;
 }
 

@@ -104,7 +104,7 @@ template <class F>
 void mma_launch_segments(const MmaArgs& a, const MmaForce& force, cudaStream_t stream) {
   const int tokens = force.tokens;
   if (force.rows == 64 && tokens <= 32) {  // a warp has all of k for its rows, which folds sums where they are
-    if (tokens <= 8) return mma_launch<F, MmaTile<1, 1, 4, 1, 6>, true>(a, force, stream);
+    if (tokens <= 8) return mma_launch<F, MmaTile<1, 1, 4, 1, 5>, true>(a, force, stream);
     if (tokens <= 16) return mma_launch<F, MmaTile<1, 2, 4, 1, 5>, true>(a, force, stream);
     return mma_launch<F, MmaTile<1, 4, 4, 1, 4>, true>(a, force, stream);
   }

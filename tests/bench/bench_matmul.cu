@@ -169,7 +169,7 @@ void run_case(const Case& c, const Shape& s, bool best, bool table, const MmaWor
     op.m = m;
     const double own = b.time(MmaForce{});
     const double library = ctx.blas && m >= 64 && blas_supports(op.shape) ? b.time_blas() : 0;
-    const bool taken = library > 0 && blas_is_faster(op.shape, m);
+    const bool taken = library > 0 && blas_is_faster(op.shape, m, device_info(0).multiprocessors);
     const double us = taken ? library : own;
     const double moved = double(bytes + m * op.x_pitch + m * s.n * 4),
                  operations = 2.0 * double(m) * double(s.n) * double(s.k);

@@ -191,9 +191,9 @@ TEST_F(Matmul, EveryKernelEqualsTheReference) {
       }
     }
   }
-  // What tensor cores take of float activations: few of the pairs above.
+  // What tensor cores take of float activations, and of whole rows of int8: few of the pairs above.
   for (const Codec codec : {id<F16>, id<BF16>, id<E4M3>, id<Int8>, id<Int4Z>, id<Q4_0>}) {
-    for (const Codec x_codec : {id<F16>, id<BF16>, id<E4M3>}) {
+    for (const Codec x_codec : {id<F16>, id<BF16>, id<E4M3>, id<Int8>}) {
       for (int64_t m = 1; m < 70 && gpu_is_here(); ++m) {
         const Format fw = {codec, info(codec).group ? info(codec).group : int32_t(any_of(rng, {0, 32, 128}))};
         const Format fx = {x_codec, 0};
