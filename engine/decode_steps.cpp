@@ -53,13 +53,19 @@ int64_t DecodeSteps::bucket(int64_t n, int64_t slots) {
 int64_t DecodeSteps::graph_bytes(int64_t slots, int64_t layers) {
   int64_t count = 0;
   for (int64_t n = 1; n <= slots; n = bucket(n, slots) + 1) ++count;
-  return count * (kBytesAGraph + kBytesALaunch * kLaunchesALayer * (layers + 1));
+  return count * (kBytesAGraph + kBytesALaunch * nodes_at_most(layers));
+}
+
+int64_t DecodeSteps::nodes_at_most(int64_t layers) { return kLaunchesALayer * (layers + 1); }
+
+int64_t DecodeSteps::graphs() const {
+  return std::count_if(graphs_.begin(), graphs_.end(), [](const auto& g) { return g.second.graph != nullptr; });
 }
 
 int64_t DecodeSteps::graph_nodes() const {
   int64_t most = 0;
   if constexpr (kCuda) {
-    for (const auto& [rows, graph] : graphs_) most = std::max(most, graph ? graph->nodes() : 0);
+    for (const auto& [rows, captured] : graphs_) most = std::max(most, captured.graph ? captured.graph->nodes() : 0);
   }
   return most;
 }
@@ -104,11 +110,30 @@ void DecodeSteps::run(const Context& ctx, const Decoder& decoder, KvCache& cache
   step_sample(ctx, state_.state, logits);
 }
 
+// Whether there is a graph of these rows now. Without one (no memory for it) every op is launched as before.
+bool DecodeSteps::capture([[maybe_unused]] const Context& ctx, [[maybe_unused]] const Decoder& decoder,
+                          [[maybe_unused]] KvCache& cache, [[maybe_unused]] const Step& step,
+                          [[maybe_unused]] const Tensor& logits) {
+  Captured& captured = graphs_[logits.rows];
+  if constexpr (kCuda) {
+    if (captured.graph || captured.refused) return captured.graph != nullptr;
+    cuda::Graph::begin(ctx.stream);
+    try {
+      run(ctx, decoder, cache, step, logits);
+      captured.graph = std::make_shared<cuda::Graph>(ctx.stream);
+    } catch (const std::exception&) {
+      cuda::Graph::abandon(ctx.stream);
+      captured.refused = true;
+      ctx.scratch->reset();
+    }
+  }
+  return captured.graph != nullptr;
+}
+
 void DecodeSteps::launch([[maybe_unused]] const Context& ctx, [[maybe_unused]] const Decoder& decoder,
                          [[maybe_unused]] KvCache& cache, [[maybe_unused]] const Step& step,
                          [[maybe_unused]] const Tensor& logits) {
   if constexpr (kCuda) {
-    bool capturing = false;
     try {
       join(ctx, step, logits.rows);
       cache.begin_step(step.batch);
@@ -116,25 +141,17 @@ void DecodeSteps::launch([[maybe_unused]] const Context& ctx, [[maybe_unused]] c
       if (growths_ != ctx.scratch->growths() || logits_ != logits.data.ptr) graphs_.clear();
       growths_ = ctx.scratch->growths();
       logits_ = logits.data.ptr;
-      const auto it = graphs_.find(logits.rows);
-      if (!use_graphs_ || ctx.profile || it == graphs_.end()) {
+      const bool graphs = use_graphs_ && !ctx.profile, ran = graphs_.count(logits.rows) > 0;
+      if (graphs && ran && capture(ctx, decoder, cache, step, logits)) {
+        graphs_[logits.rows].graph->launch(ctx.stream);
+      } else {
         run(ctx, decoder, cache, step, logits);
         // The first time also loads kernels and lets the scratch grow, which a capture must not.
-        if (use_graphs_ && growths_ == ctx.scratch->growths()) graphs_[logits.rows] = nullptr;
-      } else {
-        if (!it->second) {
-          capturing = true;
-          cuda::Graph::begin(ctx.stream);
-          run(ctx, decoder, cache, step, logits);
-          capturing = false;
-          it->second = std::make_shared<cuda::Graph>(ctx.stream);
-        }
-        it->second->launch(ctx.stream);
+        if (graphs && growths_ == ctx.scratch->growths()) graphs_.try_emplace(logits.rows);
       }
       ++turn_;
       done_[size_t(turn_ % kStepTurns)]->record(ctx.stream);
     } catch (const std::exception&) {
-      if (capturing) cuda::Graph::abandon(ctx.stream);
       recount(ctx);
       throw;
     }

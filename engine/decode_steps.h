@@ -36,19 +36,21 @@ class DecodeSteps {
   std::vector<int32_t> ids();  // of the oldest step that was not read, in order of its sequences; waits for it
   void skip() { unread_.pop_front(); }
 
-  int64_t graphs() const { return int64_t(graphs_.size()); }
-  int64_t graph_nodes() const;  // of the largest
+  int64_t graphs() const;
+  int64_t graph_nodes() const;                   // of the largest
+  static int64_t nodes_at_most(int64_t layers);  // that graph_bytes counts
 
  private:
   struct Known {  // what the GPU has of a slot
     int64_t sequence = 0, position = -1;
   };
   struct Unread {
-    int32_t turn;
+    uint32_t turn;
     int64_t rows;
   };
   void join(const Context& ctx, const Step& step, int64_t rows);
   void run(const Context& ctx, const Decoder& decoder, KvCache& cache, const Step& step, const Tensor& logits);
+  bool capture(const Context& ctx, const Decoder& decoder, KvCache& cache, const Step& step, const Tensor& logits);
   void recount(const Context& ctx);
 
   int64_t slots_;
@@ -57,11 +59,15 @@ class DecodeSteps {
   OwnedStepState state_;
   std::vector<Known> known_;
   std::vector<int32_t> rows_;  // slots of the rows, as the GPU has them
-  int32_t turn_ = 0;
+  uint32_t turn_ = 0;
   std::deque<Unread> unread_;
   std::vector<std::shared_ptr<cuda::Event>> done_;  // by turn
-  // Graphs, by rows; null: it ran once. They hold places in the scratch and the logits.
-  std::map<int64_t, std::shared_ptr<cuda::Graph>> graphs_;
+  // By rows; they hold places in the scratch and the logits.
+  struct Captured {
+    std::shared_ptr<cuda::Graph> graph;  // null: it ran once, or
+    bool refused = false;                // it could not become a graph
+  };
+  std::map<int64_t, Captured> graphs_;
   int64_t growths_ = -1;
   const std::byte* logits_ = nullptr;
 };

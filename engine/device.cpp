@@ -72,6 +72,11 @@ void EngineDevice::use() const {
   }
 }
 
+bool EngineDevice::has_blas() const {
+  if constexpr (kCuda) return stream_ && cuda::Blas::is_here();
+  return false;
+}
+
 const cuda::Blas* EngineDevice::blas() {
   if constexpr (kCuda) {
     if (stream_ && !blas_) blas_ = cuda::Blas::open(stream_->get());

@@ -16,7 +16,8 @@ class EngineDevice {
   cuda::StreamHandle stream() const;
   cuda::Uploads* uploads() const { return uploads_.get(); }  // null on the CPU
   std::string name() const;
-  void use() const;  // makes it the calling thread's GPU
+  void use() const;       // makes it the calling thread's GPU
+  bool has_blas() const;  // whether cuBLAS is installed; false on the CPU
   // cuBLAS on its stream, opened when first asked for; null on the CPU, or where it is not installed.
   const cuda::Blas* blas();
   void wait() const;  // for everything enqueued
@@ -32,7 +33,7 @@ class EngineDevice {
 class CallersDevice {
  public:
   explicit CallersDevice(const std::string& asked);  // an EngineDevice of this name will be opened
-  explicit CallersDevice(const EngineDevice& use);  // meanwhile it is this one
+  explicit CallersDevice(const EngineDevice& use);   // meanwhile it is this one
   ~CallersDevice();
   CallersDevice(const CallersDevice&) = delete;
   CallersDevice& operator=(const CallersDevice&) = delete;

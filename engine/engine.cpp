@@ -15,7 +15,11 @@ const char* to_string(Finish finish) {
 Engine::Engine() = default;
 Engine::~Engine() {
   if (!state_) return;
-  const CallersDevice callers(state_->device);
+  std::optional<CallersDevice> callers;
+  try {
+    callers.emplace(state_->device);
+  } catch (const std::exception&) {  // the device failed, which its requests have been told
+  }
   state_.reset();
 }
 
@@ -56,7 +60,8 @@ KvCacheConfig Engine::State::make_plan() {
   const ModelConfig& c = model->checkpoint.config();
   check(options.context <= c.context, "a context of {} was asked for; {} was made for at most {}", options.context,
         c.name, c.context);
-  const KvCacheConfig cache = plan_cache(options, c, scheme, ctx, plan);
+  uses_blas = wants_blas(options, c) && device.has_blas();
+  const KvCacheConfig cache = plan_cache(options, c, scheme, ctx, uses_blas, plan);
   context = cache.max_tokens;
   decoder_plan = Decoder::plan(ctx, model->checkpoint, scheme);
   plan.weights = decoder_plan.weight_bytes;
@@ -102,8 +107,10 @@ std::unique_ptr<Engine> Engine::start(EngineOptions options, std::shared_ptr<Mod
   engine->state_ = std::make_unique<State>(std::move(options), std::move(model));
   State& s = *engine->state_;
   s.ctx.deterministic = s.options.deterministic;
-  if (wants_blas(s.options, s.model->checkpoint.config())) s.ctx.blas = s.device.blas();
+  check(s.ctx.device == Device::cpu || s.options.max_batch <= kMaxSequencesOnGpu,
+        "engine: max_batch {}: a step on a GPU has at most {} sequences", s.options.max_batch, kMaxSequencesOnGpu);
   const KvCacheConfig cache = s.make_plan();
+  if (!s.options.plan_only && s.uses_blas) s.ctx.blas = s.device.blas();
   if (!s.options.plan_only) {
     s.load();
     s.cache.emplace(cache);
@@ -190,6 +197,13 @@ int64_t Engine::cached_tokens() const {
   const Pages& pages = state_->cache->pages();
   return (pages.count() - pages.available() + pages.kept()) * kPageTokens;
 }
-std::vector<std::string> Engine::description() const { return state_->decoder_plan.description; }
+std::vector<std::string> Engine::description() const {
+  std::vector<std::string> lines = state_->decoder_plan.description;
+  if (state_->decode) {
+    lines.push_back(fmt::format("decode steps: {} graphs, of {} launches at most", state_->decode->graphs(),
+                                state_->decode->graph_nodes()));
+  }
+  return lines;
+}
 
 }  // namespace quire

@@ -2,7 +2,7 @@
 // quire.h is the same for C and whatever calls C.
 //
 // Any number of requests may be submitted, at any time; max_batch of them run together and the others wait. Results are
-// pulled: each step() is one forward pass and returns what came of it, so the caller's loop is where text is passed on.
+// pulled: each step() returns what came of one forward pass, so the caller's loop is where text is passed on.
 //
 // Threads: one thread steps. submit, cancel, busy, encode_chat, chat_prompt and what tokenizer, config, scheme,
 // context, memory and threads give may be used from any thread meanwhile. The rest (step, progress, cached_tokens) is
@@ -130,7 +130,7 @@ class Engine {
   int64_t submit(Request request);
   void cancel(int64_t request);  // ends it with Finish::cancelled in the next step; nothing if it has ended
   bool busy() const;             // a request has not had its last event yet
-  std::vector<Event> step();     // one forward pass over what is waiting and running
+  std::vector<Event> step();     // what a forward pass over what is waiting and running gave
   // How many of the request's tokens (prompt, then answer) are in the cache; 0 while it waits or when it has ended.
   int64_t progress(int64_t request) const;
   // Steps from here on report each op to it (kernels/profile.h); null: no more. It must outlive its use.

@@ -48,7 +48,7 @@ bool wants_blas(const EngineOptions& options, const ModelConfig& config) {
 }
 
 KvCacheConfig plan_cache(const EngineOptions& options, const ModelConfig& config, const Scheme& scheme,
-                         const Context& ctx, MemoryPlan& plan) {
+                         const Context& ctx, bool blas, MemoryPlan& plan) {
   KvCacheConfig cache;
   cache.layers = config.layers;
   cache.kv_heads = config.kv_heads;
@@ -59,7 +59,7 @@ KvCacheConfig plan_cache(const EngineOptions& options, const ModelConfig& config
   cache.device = ctx.device;
   cache.stream = ctx.stream;
   plan.limit = options.memory_limit > 0 ? options.memory_limit : available_memory(ctx.device) / 10 * 9;
-  plan.scratch = scratch_bytes(options, config, cache, ctx.blas != nullptr);
+  plan.scratch = scratch_bytes(options, config, cache, blas);
   const bool graphs = ctx.device == Device::cuda && !options.eager;
   plan.graphs = graphs ? DecodeSteps::graph_bytes(options.max_batch, config.layers) : 0;
   plan.bytes_per_token = KvCache::page_bytes(cache) / kPageTokens;

@@ -11,7 +11,7 @@ bool wants_blas(const EngineOptions& options, const ModelConfig& config);
 
 // Before loading: the longest sequence to prepare for, and limit and scratch of the plan.
 KvCacheConfig plan_cache(const EngineOptions& options, const ModelConfig& config, const Scheme& scheme,
-                         const Context& ctx, MemoryPlan& plan);
+                         const Context& ctx, bool blas, MemoryPlan& plan);
 
 // The cache that fits beside the plan's weights and scratch. Error, with the numbers and what would fit, if the context
 // asked for does not.

@@ -70,6 +70,7 @@ struct Engine::State {
   ThreadPool pool;
   EngineDevice device;
   Scratch scratch;
+  bool uses_blas = false;  // many tokens go through cuBLAS
   Context ctx;
   std::optional<KvCache> cache;
   std::optional<Scheduler> scheduler;

@@ -179,9 +179,18 @@ void Engine::State::land(Events& events) {
 std::vector<Event> Engine::step() {
   State& s = *state_;
   check(s.cache.has_value(), "this engine was opened to plan only: it takes no requests");
-  const CallersDevice callers(s.device);
   s.take_inbox();
   Events events;
+  std::optional<CallersDevice> callers;
+  try {
+    callers.emplace(s.device);
+  } catch (const std::exception& why) {  // the device failed: nothing can go on
+    for (Sequence* sequence : s.scheduler->all()) {
+      s.fail_request(*sequence, why, events);
+      s.remove(sequence);
+    }
+    return std::move(events).told();
+  }
   for (Sequence* sequence : s.scheduler->all()) {
     if (!sequence->cancelled) continue;
     s.finish(*sequence, Finish::cancelled, events.of(*sequence));

@@ -22,6 +22,7 @@ struct BatchOnDevice {
   uint32_t* counters = nullptr;              // (sequences, kCountersASequence) zeros; a kernel leaves them zero
 };
 constexpr int64_t kCountersASequence = 128;
+constexpr int kMaxSequencesOnGpu = 1024;  // of a batch there
 
 struct Batch {
   std::vector<int32_t> tokens;     // (T)

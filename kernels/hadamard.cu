@@ -1,4 +1,5 @@
 #include "kernels/cuda/ops.h"
+#include "kernels/cuda/shared_memory.cuh"
 
 namespace quire::cuda {
 
@@ -39,10 +40,7 @@ void hadamard(const Context& ctx, const Tensor& x, const HadamardShape& h, float
   if (x.rows == 0) return;
   const int64_t order = h.k * h.power;
   const size_t bytes = size_t(order) * sizeof(float);
-  if (bytes > 48 * 1024) {
-    check_status(cudaFuncSetAttribute(hadamard_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes)),
-                 "hadamard: the order does not fit a block's shared memory");
-  }
+  if (bytes > 48 * 1024) allow_shared_memory(hadamard_kernel, bytes, "hadamard: shared memory");
   const dim3 grid{unsigned(x.rows), unsigned(x.cols / order)};
   hadamard_kernel<<<grid, order >= 1024 ? 256 : 128, bytes, ctx.stream>>>(x.data.row<const float>(0), x.data.pitch / 4,
                                                                           h, out, ld);

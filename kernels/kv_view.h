@@ -12,7 +12,7 @@ struct KvView {
   const int32_t* page_table = nullptr;  // (slots, max_pages): page ids
   int64_t max_pages = 0;
   float k_scale = 1.0f, v_scale = 1.0f;  // for formats whose scale is static (fp8)
-  // Sealed layouts: f16 pages for the pages this step touches. Sequence i of the batch owns open_count[i] of them from
+  // Sealed layouts: f16 pages for the pages this step touches. Sequence i of the batch owns those from
   // open_first[i], for page_index position/64 onwards; each holds kv_heads blocks of `open_layout`.
   KvLayout open_layout;
   std::byte* open_pool = nullptr;

@@ -29,7 +29,7 @@ StepState carve(Carver& carver, int64_t slots) {
   s.changes = carver.take<TokenChange>(slots * kMaxTokenChanges);
   s.history = carver.take<int32_t>(slots * kMaxPenaltyWindow);
   s.row_slots = carver.take<int32_t>(slots);
-  s.turn = carver.take<int32_t>(1);
+  s.turn = carver.take<uint32_t>(1);
   s.batch.tokens = carver.take<int32_t>(slots);
   s.batch.positions = carver.take<int32_t>(slots);
   s.batch.slots = s.row_slots;
@@ -55,6 +55,7 @@ int32_t sample_here(const StepState& state, int32_t slot, std::span<float> logit
   TokenChange* changes = state.changes + slot * kMaxTokenChanges;
   int32_t* history = state.history + slot * kMaxPenaltyWindow;
   for (int32_t i = 0; i < s.changes; ++i) {
+    if (!changes[i].used()) continue;
     const LogitChange c = logit_change(s, changes[i]);
     logits[size_t(c.token)] = changed(logits[size_t(c.token)], c, s.repetition);
   }

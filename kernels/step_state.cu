@@ -45,6 +45,7 @@ __global__ void __launch_bounds__(kSampleThreads) step_sample_kernel(StepState s
   int32_t* history = s.history + int64_t(slot) * kMaxPenaltyWindow;
   float* logits = all + blockIdx.x * ld;
   for (int32_t i = threadIdx.x; i < state.changes; i += kSampleThreads) {
+    if (!changes[i].used()) continue;  // another thread may have the same token
     const LogitChange c = logit_change(state, changes[i]);
     logits[c.token] = changed(logits[c.token], c, state.repetition);
   }

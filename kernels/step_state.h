@@ -23,11 +23,13 @@ struct SlotState {
   int32_t changes = 0;  // places used
 };
 
-// A token whose logit is changed before sampling. One that changes nothing is a free place.
+// A token whose logit is changed before sampling. One that changes nothing is a free place, whatever token it names: a
+// token may come back in another place, so only used ones are distinct.
 struct TokenChange {
   int32_t token = 0;
   float bias = 0.0f;
   int32_t recent = 0, generated = 0;  // times in the window; times generated, where that is penalised
+  QUIRE_HD bool used() const { return bias != 0.0f || recent > 0 || generated > 0; }
 };
 
 struct StepState {
@@ -36,7 +38,7 @@ struct StepState {
   TokenChange* changes = nullptr;  // (slots, kMaxTokenChanges)
   int32_t* history = nullptr;      // (slots, kMaxPenaltyWindow): token i of a sequence at i % window
   int32_t* row_slots = nullptr;    // (slots): of a step's rows, in order
-  int32_t* turn = nullptr;         // steps begun
+  uint32_t* turn = nullptr;        // steps begun, modulo 2^32
   int32_t* ids = nullptr;          // (kStepTurns, slots): what step n sampled for its rows, at n % kStepTurns; readable
                                    // by the host. -1: the largest logit is not finite
   BatchOnDevice batch;             // what step_begin makes for the rows
@@ -89,10 +91,9 @@ QUIRE_HD inline int32_t leaving(const SlotState& s, const int32_t* history) {
 struct ChangePlaces {
   int32_t id = kMaxTokenChanges, left = kMaxTokenChanges, free = kMaxTokenChanges;
   QUIRE_HD void see(const TokenChange& c, int32_t place, int32_t token, int32_t leaves) {
-    const bool used = c.bias != 0.0f || c.recent > 0 || c.generated > 0;
-    if (used && c.token == token) id = place;
-    if (used && c.token == leaves) left = place;
-    if (!used && place < free) free = place;
+    if (c.used() && c.token == token) id = place;
+    if (c.used() && c.token == leaves) left = place;
+    if (!c.used() && place < free) free = place;
   }
 };
 QUIRE_HD inline void advance(SlotState& s, TokenChange* changes, int32_t* history, int32_t token,

@@ -51,7 +51,7 @@ class Decoder {
   ModelConfig config_;
   std::vector<std::string> description_;
   std::vector<Block> blocks_;
-  Tensor embedding_;  // (V, D) in the file's map, unless the head is decoded instead
+  Tensor embedding_;  // (V, D): the file's map, own_embedding_ or the head's rows
   OwnedTensor own_embedding_;
   bool embed_from_head_ = false;
   OwnedTensor final_norm_;

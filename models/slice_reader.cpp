@@ -62,12 +62,11 @@ SliceReader::SliceReader(const Context& ctx, const Checkpoint& checkpoint) : ctx
 
 SliceReader::~SliceReader() {
   if constexpr (kCuda) {
-    if (copies_) {
-      try {
-        copies_->synchronize();
-        cuda::synchronize(ctx_.stream);
-      } catch (const Error&) {  // whoever waits for the weights next meets it again
-      }
+    if (ctx_.device == Device::cpu) return;
+    try {
+      if (copies_) copies_->synchronize();
+      cuda::synchronize(ctx_.stream);  // engines on other streams may use the weights
+    } catch (const Error&) {           // whoever waits for the weights next meets it again
     }
   }
 }

@@ -74,7 +74,11 @@ void check_status(int status, const char* what) {
 void check_launch(const char* kernel) { check_status(cudaGetLastError(), kernel); }
 
 void use_device(int index) { check_status(cudaSetDevice(device_info(index).index), "choosing a device"); }
-void restore_device(int index) noexcept { cudaSetDevice(index); }
+void restore_device(int index) noexcept {
+  int now = -1;
+  if (cudaGetDevice(&now) == cudaSuccess && now == index) return;  // choosing one wakes it up
+  if (cudaSetDevice(index) != cudaSuccess) cudaGetLastError();
+}
 int current_device() {
   int index = 0;
   check_status(cudaGetDevice(&index), "asking for the current device");

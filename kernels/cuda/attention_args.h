@@ -6,9 +6,8 @@
 
 namespace quire::cuda {
 
-constexpr int kMaxSequences = 1024;  // of a batch
-constexpr int kRowTile = 8;          // query heads that share loads: the n side of an mma
-constexpr int kMaxMmaGroup = 64;     // query heads of a kv head: the rows of a prefill tile
+constexpr int kRowTile = 8;       // query heads that share loads: the n side of an mma
+constexpr int kMaxMmaGroup = 64;  // query heads of a kv head: the rows of a prefill tile
 
 struct AttentionArgs {
   const float* q = nullptr;  // (T, heads * C), rotated

@@ -67,7 +67,7 @@ template <class Pair, int C>
 struct Shared {
   float out[kWarps][kRowTile][C];
   float peaks[kWarps][kRowTile], totals[kWarps][kRowTile];
-  int prefix[kMaxSequences + 1];
+  int prefix[kMaxSequencesOnGpu + 1];
   int last;
 };
 
@@ -160,7 +160,7 @@ template <class Pair, int C>
 __global__ void __launch_bounds__(kThreads, kBlocks) attention_decode_kernel(const __grid_constant__ AttentionArgs a) {
   extern __shared__ __align__(16) unsigned char memory[];
   Shared<Pair, C>& shared = *reinterpret_cast<Shared<Pair, C>*>(memory);
-  const int n = min(*a.sequence_count, kMaxSequences), warp = int(threadIdx.x) / 32;
+  const int n = min(*a.sequence_count, kMaxSequencesOnGpu), warp = int(threadIdx.x) / 32;
   const int group = a.heads / int(a.kv.kv_heads);
   const int slots = int(a.kv.kv_heads) * ((group + kRowTile - 1) / kRowTile);
   prefix_sums(n, shared.prefix, [&](int i) {

@@ -20,7 +20,7 @@ bool named(KvPairList<Pairs...>, const KvLayout& layout) {
 bool attention_mma_supports(const KvView& kv, const Batch& batch, int64_t heads) {
   return named(KvPairs{}, kv.layout) && (kv.layout.head_dim == 64 || kv.layout.head_dim == 128) &&
          heads / kv.kv_heads <= kMaxMmaGroup && head_slots(heads, kv.kv_heads) <= kCountersASequence &&
-         int64_t(batch.sequences.size()) <= kMaxSequences && device_info(current_device()).major >= 8;
+         int64_t(batch.sequences.size()) <= kMaxSequencesOnGpu && device_info(current_device()).major >= 8;
 }
 
 void attention_mma(const Context& ctx, const Tensor& q, const KvView& kv, const Batch& batch, int64_t heads,

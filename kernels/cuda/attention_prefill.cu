@@ -270,7 +270,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks) attention_prefill_kernel(co
   __half* keys = reinterpret_cast<__half*>(memory);
   __half* values = keys + kPage * C;
   int* prefix = reinterpret_cast<int*>(values + kPage * C);
-  const int n = min(*a.sequence_count, kMaxSequences), kv_heads = int(a.kv.kv_heads), group = a.heads / kv_heads;
+  const int n = min(*a.sequence_count, kMaxSequencesOnGpu), kv_heads = int(a.kv.kv_heads), group = a.heads / kv_heads;
   const int tokens = tile_tokens(group), warp = int(threadIdx.x) / 32, g = int(threadIdx.x) % 32 / 4;
   prefix_sums(n, prefix, [&](int i) { return prefill_tiles(a.sequences[i], tokens, a.prefill_alone) * kv_heads; });
   __syncthreads();
@@ -324,7 +324,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks) attention_prefill_kernel(co
 
 template <class Pair, int C>
 void launch(const AttentionArgs& a, int multiprocessors, StreamHandle stream) {
-  constexpr int kBytes = kPage * C * 2 * 2 + (kMaxSequences + 1) * 4;
+  constexpr int kBytes = kPage * C * 2 * 2 + (kMaxSequencesOnGpu + 1) * 4;
   if (kBytes > 48 * 1024) {
     check_status(
         cudaFuncSetAttribute(attention_prefill_kernel<Pair, C>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes),

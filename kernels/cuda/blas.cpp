@@ -62,6 +62,8 @@ cublasHandle_t handle_of(void* p) { return static_cast<cublasHandle_t>(p); }
 
 }  // namespace
 
+bool Blas::is_here() { return library().why.empty(); }
+
 std::shared_ptr<const Blas> Blas::open(StreamHandle stream, std::string* why) {
   const Library& l = library();
   if (!l.why.empty()) {

@@ -17,6 +17,7 @@ class Blas {
  public:
   // What one holds on the device, from its beginning to its end: products allocate nothing.
   static constexpr int64_t kWorkspaceBytes = int64_t(32) << 20;
+  static bool is_here();  // whether there is a library
   // For the current device and this stream. Null if there is no library; `why` (may be null) then says what was tried.
   static std::shared_ptr<const Blas> open(StreamHandle stream, std::string* why = nullptr);
   ~Blas();

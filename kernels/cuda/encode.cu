@@ -1,6 +1,7 @@
 #include "kernels/cuda/encode.h"
 
 #include "kernels/cuda/encode_row.cuh"
+#include "kernels/cuda/shared_memory.cuh"
 #include "kernels/cuda/warp.cuh"
 #include "kernels/math.h"
 
@@ -254,8 +255,7 @@ void launch(const Context& ctx, const EncodePlan& p, int64_t rows) {
   if (bytes + size_t(stashed) * sizeof(float) > kMostStashed) stashed = 0;
   bytes += size_t(stashed) * sizeof(float);
   if (bytes > 47 * 1024) {
-    check_status(cudaFuncSetAttribute(encode_kernel<C>, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes)),
-                 "encoding rows: too many groups in a row for a block's shared memory");
+    allow_shared_memory(encode_kernel<C>, bytes, "encoding rows: shared memory");
   }
   const int threads = int(cols >= 8192   ? kMostThreads
                           : cols >= 4096 ? 512

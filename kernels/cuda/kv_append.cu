@@ -5,6 +5,7 @@
 #include "kernels/attention.h"
 #include "kernels/context.h"
 #include "kernels/cuda/encode_row.cuh"
+#include "kernels/cuda/shared_memory.cuh"
 #include "quant/formats.h"
 
 namespace quire::cuda {
@@ -189,8 +190,7 @@ size_t part_bytes(const KvLayout& layout, int64_t rows) {
 template <class Kernel>
 void allow(Kernel kernel, size_t bytes) {
   if (bytes <= 46 * 1024) return;  // beside a row of values
-  check_status(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes)),
-               "shared memory of the cache append");
+  allow_shared_memory(kernel, bytes, "cache append: shared memory");
 }
 
 }  // namespace

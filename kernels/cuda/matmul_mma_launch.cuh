@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "kernels/cuda/matmul_few.cuh"
 #include "kernels/cuda/matmul_mma.cuh"
+#include "kernels/cuda/shared_memory.cuh"
 
 namespace quire::cuda {
 
@@ -22,8 +23,7 @@ inline int ceil_div(int a, int b) { return (a + b - 1) / b; }
 // Thread blocks of this kernel that the device holds at once.
 template <class Kernel>
 int mma_slots(Kernel kernel, int threads, int shared) {
-  check_status(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared),
-               "matmul: shared memory");
+  allow_shared_memory(kernel, size_t(shared), "matmul: shared memory");
   int resident = 0;
   check_status(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, kernel, threads, size_t(shared)),
                "matmul: occupancy");

@@ -2,8 +2,10 @@
 // those of single launches read one by one, and those of the CPU.
 #include "engine/decode_steps.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdio>
 #include <map>
 #include <set>
 
@@ -14,6 +16,9 @@
 
 namespace quire {
 namespace {
+
+using testing::Contains;
+using testing::HasSubstr;
 
 TEST(DecodeSteps, RowsArePaddedToFewSizes) {
   for (const int64_t slots : {1, 3, 8, 37, 256, 1000}) {
@@ -254,9 +259,30 @@ TEST_F(DecodeStepsOnGpu, EveryNumberOfSequencesGivesTheSame) {
     if (single.empty()) single = got;
     for (const auto& [id, result] : single) {
       const auto it = got.find(id);
-      if (it != got.end()) {
-        EXPECT_EQ(it->second, result) << "request " << id << ", " << at_once << " at once";
-      }
+      ASSERT_NE(it, got.end()) << "request " << id << ", " << at_once << " at once";
+      EXPECT_EQ(it->second, result) << "request " << id << ", " << at_once << " at once";
+    }
+  }
+}
+
+// Heads that attention on tensor cores takes, with cuts that do not depend on the batch: padding rows, the counters
+// that its blocks leave zero, and pages read while the next step is enqueued.
+TEST_F(DecodeStepsOnGpu, NeitherDoTheyOnTensorCores) {
+  for (const int64_t head_dim : {64, 128}) {
+    const std::string path = write_tiny_gguf(
+        make_tiny_model({.hidden = 2 * head_dim, .head_dim = head_dim, .matrices = id<F16>}), dir_.file("heads.gguf"));
+    for (const char* scheme : {"f16", "w8a8kv8", "w4a8kv4", "w8a8kv2", "f16kvfp8", "w8a8kv3row"}) {
+      EngineOptions o = options("cuda", true);
+      o.model = path;
+      o.scheme = scheme;
+      o.deterministic = true;
+      o.max_batch = 9;
+      const Results expected = run(o, 30, 4);
+      EXPECT_GE(expected.size(), 20u);
+      o.eager = false;
+      EXPECT_EQ(run(o, 30, 4), expected) << scheme << ", heads of " << head_dim;
+      o.max_batch = 1;
+      EXPECT_EQ(run(o, 30, 4), expected) << scheme << ", heads of " << head_dim << ", one by one";
     }
   }
 }
@@ -267,7 +293,7 @@ TEST_F(DecodeStepsOnGpu, GraphsTakeWhatThePlanSays) {
     const auto engine = Engine::open(o);
     const int64_t planned = engine->memory().graphs;
     EXPECT_GT(planned, 0);
-    EXPECT_LE(engine->memory().graphs, engine->memory().total());
+    EXPECT_THAT(engine->description(), Contains(HasSubstr("decode steps: 0 graphs")));
     // All rows there are, twice each: once the scratch has its size, what goes is the graphs'.
     const auto round = [&] {
       for (int i = 0; i < 21; ++i) {
@@ -283,10 +309,17 @@ TEST_F(DecodeStepsOnGpu, GraphsTakeWhatThePlanSays) {
     const int64_t before = cuda::free_memory();
     while (engine->busy()) engine->step();
     EXPECT_LE(before - cuda::free_memory(), planned);
-    const int64_t after = cuda::free_memory();
+    const int64_t after = cuda::allocated();
     round();
     while (engine->busy()) engine->step();
-    EXPECT_EQ(cuda::free_memory(), after) << "everything is there already";
+    EXPECT_EQ(cuda::allocated(), after) << "everything is there already";
+    int graphs = 0, launches = 0;
+    for (const std::string& line : engine->description()) {
+      std::sscanf(line.c_str(), "decode steps: %d graphs, of %d launches", &graphs, &launches);
+    }
+    EXPECT_GE(graphs, 3);
+    EXPECT_GT(launches, 10);
+    EXPECT_LE(launches, DecodeSteps::nodes_at_most(engine->config().layers));
   }
 }
 

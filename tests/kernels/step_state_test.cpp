@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <set>
+
 #include "engine/decode_steps.h"
 #include "engine/sequence.h"
 #include "tests/expect_error.h"
@@ -70,6 +72,9 @@ class StepStates : public testing::Test {
       if constexpr (kCuda) {
         if (gpu) cuda::synchronize(ctx.stream);
       }
+      if (!gpu) {
+        for (size_t r = 0; r < running.size(); ++r) expect_distinct(state, slot(r));
+      }
       const int32_t* ids = state.ids + (step + 1) % kStepTurns * kSlots;
       for (size_t i = 0; i < running.size(); ++i) {
         const size_t r = (first + i) % running.size();
@@ -90,6 +95,39 @@ class StepStates : public testing::Test {
       }
     }
   }
+  static void expect_distinct(const StepState& state, int32_t slot) {
+    std::set<int32_t> tokens;
+    for (int32_t i = 0; i < state.states[slot].changes; ++i) {
+      const TokenChange& c = state.changes[slot * kMaxTokenChanges + i];
+      if (!c.used()) continue;
+      EXPECT_TRUE(tokens.insert(c.token).second) << "token " << c.token << " has two places";
+    }
+  }
+  // A token has left the window, and come back in another place than the one that still names it.
+  void expect_free_places_to_change_nothing(const Context& ctx) {
+    const OwnedStepState owned = make_step_state(ctx.device, 1);
+    StepJoins joins;
+    joins.rows = {0};
+    joins.slots.resize(1);
+    joins.slots[0].state.repetition = 4.0f;
+    joins.slots[0].state.window = 5;
+    joins.changes.assign(300, TokenChange{3, 0.0f, 0, 0});
+    joins.changes[7].recent = 1;
+    joins.slots[0].state.changes = int32_t(joins.changes.size());
+    joins.history.assign(5, 3);
+    step_join(ctx, owned.state, joins);
+    step_begin(ctx, owned.state, 1);
+    std::vector<float> values(size_t(kVocab), 0.0f);
+    values[3] = 2.0f;  // the largest, but for the penalty
+    values[9] = 1.0f;
+    OnGpu there(ctx);
+    const Tensor host = f32_view(values, 1, kVocab);
+    step_sample(ctx, owned.state, ctx.device == Device::cuda ? there.in(host) : host);
+    if constexpr (kCuda) {
+      if (ctx.device == Device::cuda) cuda::synchronize(ctx.stream);
+    }
+    EXPECT_EQ(owned.state.ids[1 % kStepTurns], 9);
+  }
   static int32_t slot(size_t sequence) { return int32_t(3 * sequence % kSlots); }
 
   static constexpr int64_t kSlots = 11;
@@ -98,6 +136,7 @@ class StepStates : public testing::Test {
 };
 
 TEST_F(StepStates, SampleAsTheHost) { run(machines_.context()); }
+TEST_F(StepStates, FreePlacesChangeNothing) { expect_free_places_to_change_nothing(machines_.context()); }
 
 TEST_F(StepStates, SampleAsTheHostOnAGpu) {
   if (!gpu_is_here()) GTEST_SKIP() << "NO GPU, NOTHING WAS TESTED ON ONE";
@@ -106,6 +145,7 @@ TEST_F(StepStates, SampleAsTheHostOnAGpu) {
     cuda::Uploads uploads(ctx.stream);
     ctx.uploads = &uploads;
     run(ctx);
+    expect_free_places_to_change_nothing(ctx);
   }
 }
 
@@ -122,7 +162,7 @@ TEST_F(StepStates, RowsAndPositionsAreMade) {
   step_join(ctx, s, joins);
   for (int32_t n = 0; n < 2; ++n) {
     step_begin(ctx, s, 3);
-    EXPECT_EQ(*s.turn, n + 1);
+    EXPECT_EQ(int64_t(*s.turn), int64_t(n) + 1);
     EXPECT_EQ(s.batch.positions[0], 130 + n);
     EXPECT_EQ(s.batch.positions[1], n);
     EXPECT_EQ(s.batch.tokens[0], n == 0 ? 7 : 1);
