@@ -18,6 +18,12 @@ struct MmaTile {
   static_assert(kRows % kFragRows == 0);
 };
 
+// Of one kind of number for every segment of a tile and token.
+template <class T>
+__host__ __device__ inline int mma_fold_bytes(bool there, int width_shift) {
+  return there ? (int(kFragCols) >> width_shift) * T::kTokens * 4 : 0;
+}
+
 template <class F, class T, bool kSegments>
 struct MmaBlock {
   using Acc = typename F::Acc;
@@ -27,7 +33,8 @@ struct MmaBlock {
   const MmaArgs& a;
   int lane, warp_row, warp_token, thread;
   uint32_t ring;
-  int stage_bytes, x_at;
+  // In a stage: tiles of weights, x, then what folds need of x by segment and token: scales of groups, sums of codes.
+  int stage_bytes, x_at, scales_at, sums_at;
 
   __device__ MmaBlock(const MmaArgs& args, uint32_t shared) : a(args) {
     const int warp = int(threadIdx.x) / 32;
@@ -36,7 +43,9 @@ struct MmaBlock {
     warp_token = warp / T::kWarpsR;
     thread = int(threadIdx.x);
     x_at = T::kPanels * a.tile_bytes;
-    stage_bytes = x_at + T::kTokens * F::kRowBytes;
+    scales_at = x_at + T::kTokens * F::kRowBytes;
+    sums_at = scales_at + mma_fold_bytes<T>(kSegments && a.x_group > 0, a.width_shift);
+    stage_bytes = sums_at + mma_fold_bytes<T>(kSegments && F::kOffset, a.width_shift);
     ring = shared;
   }
 
@@ -60,10 +69,28 @@ struct MmaBlock {
       copy16_zero(to + x_at + row * F::kRowBytes + ((chunk ^ row & 7) << 4), from,
                   inside ? min(16, a.x_bytes - byte) : 0);
     }
+    if constexpr (kSegments) {
+      if (a.x_group > 0 || F::kOffset) load_folds(k_tile, token0, to);
+    }
+  }
+  __device__ void load_folds(int k_tile, int token0, uint32_t to) const {
+    const int segments = int(kFragCols) >> a.width_shift;
+    for (int i = thread; i < T::kTokens * segments; i += T::kThreads) {
+      const int token = token0 + i % T::kTokens, column = k_tile * int(kFragCols) + (i / T::kTokens << a.width_shift);
+      const bool there = token < a.m && column < a.k;
+      if (a.x_group > 0) {
+        const float* from = there ? a.sx + token * a.sx_pitch + (column >> a.x_shift) : a.sx;
+        copy4_zero(to + uint32_t(scales_at + i * 4), from, there);
+      }
+      if constexpr (F::kOffset) {
+        const int32_t* from = there ? a.sums + token * a.sums_pitch + (column >> a.segment_shift) : a.sums;
+        copy4_zero(to + uint32_t(sums_at + i * 4), from, there);
+      }
+    }
   }
 
   // One tile of k. `total` is only used when segments are folded.
-  __device__ void multiply(uint32_t from, int k_tile, int token0, Acc (&acc)[T::kRowBlocks][T::kTokenBlocks][4],
+  __device__ void multiply(uint32_t from, int k_tile, Acc (&acc)[T::kRowBlocks][T::kTokenBlocks][4],
                            float (&total)[T::kRowBlocks][T::kTokenBlocks][4]) const {
     const uint32_t x = from + x_at + uint32_t((warp_token * T::kTokenBlocks * 8 + lane % 8) * F::kRowBytes);
 #pragma unroll
@@ -94,8 +121,8 @@ struct MmaBlock {
           if constexpr (kSegments) {
             if (ends_segment(k_tile, end)) {
               const int first = end - (1 << a.width_shift);  // there only the first entry need have columns
-              fold(meta + (first >> a.entry_shift) * a.entry_bytes + row * 4, k_tile * int(kFragCols) + first, token0,
-                   acc[r], total[r]);
+              fold(meta + (first >> a.entry_shift) * a.entry_bytes + row * 4, from, first >> a.width_shift, acc[r],
+                   total[r]);
             }
           }
         }
@@ -112,7 +139,8 @@ struct MmaBlock {
   }
 
   // total = the next term of the written order (matmul.h) from the sums of one segment.
-  __device__ void fold(uint32_t scales, int column, int token0, Acc (&acc)[T::kTokenBlocks][4],
+  // `scales`: of these rows' weights; `segment`: of this tile.
+  __device__ void fold(uint32_t scales, uint32_t from, int segment, Acc (&acc)[T::kTokenBlocks][4],
                        float (&total)[T::kTokenBlocks][4]) const {
     float scale[2] = {1.0f, 1.0f}, offset[2] = {};
     if constexpr (F::kOffset) {
@@ -122,14 +150,16 @@ struct MmaBlock {
       scale[0] = load_shared_f32(scales);
       scale[1] = load_shared_f32(scales + 32);
     }
-    const auto token = [&](int i, int e) {
-      return min(token0 + (warp_token * T::kTokenBlocks + i) * 8 + lane % 4 * 2 + e, a.m - 1);
-    };
+    const uint32_t place = from + uint32_t(segment * T::kTokens + warp_token * T::kTokenBlocks * 8 + lane % 4 * 2) * 4;
 #pragma unroll
     for (int i = 0; i < T::kTokenBlocks; ++i) {
-      float sum[2];
-#pragma unroll
-      for (int e = 0; F::kOffset && e < 2; ++e) sum[e] = mma_sum(a, token(i, e), column);
+      float sum[2] = {};
+      if constexpr (F::kOffset) {
+        uint32_t codes[2];
+        load_shared(codes, place + uint32_t(sums_at + i * 32));
+        sum[0] = __int2float_rn(int(codes[0]));
+        sum[1] = __int2float_rn(int(codes[1]));
+      }
       if (a.x_group == 0) {
 #pragma unroll
         for (int j = 0; j < 4; ++j) {
@@ -139,8 +169,7 @@ struct MmaBlock {
         }
       } else {
         float sx[2];
-#pragma unroll
-        for (int e = 0; e < 2; ++e) sx[e] = __ldg(a.sx + token(i, e) * a.sx_pitch + (column >> a.x_shift));
+        load_shared(sx, place + uint32_t(scales_at + i * 32));
 #pragma unroll
         for (int j = 0; j < 4; ++j) {
           float u = __fmul_rn(scale[j / 2], F::segment_value(acc[i][j]));
@@ -260,7 +289,7 @@ __global__ void __launch_bounds__(T::kThreads) mma_matmul_kernel(const __grid_co
       ahead.next(a);
     }
     copy_commit();
-    block.multiply(block.stage(unit), here.step, here.token_tile * T::kTokens, acc, total);
+    block.multiply(block.stage(unit), here.step, acc, total);
     if (here.step == a.k_steps - 1 || unit == here.count - 1) {
       mma_finish(block, a, here, acc, total);
       block.clear(acc, total);

@@ -33,7 +33,9 @@ int mma_slots(Kernel kernel, int threads, int shared) {
 template <class F, class T, bool kSegments>
 void mma_launch(MmaArgs args, const MmaForce& force, cudaStream_t stream) {
   const auto kernel = mma_matmul_kernel<F, T, kSegments>;
-  const int shared = T::kStages * (T::kPanels * args.tile_bytes + T::kTokens * F::kRowBytes);
+  const int folds = mma_fold_bytes<T>(kSegments && args.x_group > 0, args.width_shift) +
+                    mma_fold_bytes<T>(kSegments && F::kOffset, args.width_shift);
+  const int shared = T::kStages * (T::kPanels * args.tile_bytes + T::kTokens * F::kRowBytes + folds);
   const int slots = std::min(mma_slots(kernel, T::kThreads, shared), kMmaBlocksPerSm * mma_device().multiprocessors);
   args.token_tiles = ceil_div(args.m, T::kTokens);
   args.tiles = ceil_div(args.panels, T::kPanels) * args.token_tiles;

@@ -15,6 +15,11 @@ __device__ __forceinline__ void copy16(uint32_t to, const void* from) {
 __device__ __forceinline__ void copy16_zero(uint32_t to, const void* from, int bytes) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
 }
+// Four bytes; zero if not `there`.
+__device__ __forceinline__ void copy4_zero(uint32_t to, const void* from, bool there) {
+  const int bytes = there ? 4 : 0;
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
+}
 __device__ __forceinline__ void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int kPending>
 __device__ __forceinline__ void copy_wait() {
@@ -37,6 +42,9 @@ __device__ __forceinline__ void load_shared(uint32_t (&r)[4], uint32_t address) 
 }
 __device__ __forceinline__ void load_shared(uint32_t (&r)[2], uint32_t address) {
   asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];" : "=r"(r[0]), "=r"(r[1]) : "r"(address) : "memory");
+}
+__device__ __forceinline__ void load_shared(float (&x)[2], uint32_t address) {
+  asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(x[0]), "=f"(x[1]) : "r"(address) : "memory");
 }
 __device__ __forceinline__ float load_shared_f32(uint32_t address) {
   float x;
