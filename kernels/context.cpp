@@ -60,6 +60,14 @@ std::byte* Scratch::take_bytes(size_t bytes) {
   return p;
 }
 
+uint32_t* Scratch::zeros(int64_t count) {
+  if (zeros_.size() < size_t(count) * sizeof(uint32_t)) {
+    zeros_ = Buffer(size_t(count) * sizeof(uint32_t), device_);
+    ++growths_;
+  }
+  return reinterpret_cast<uint32_t*>(zeros_.data());
+}
+
 void Scratch::reset() {
   block_ = 0;
   used_ = 0;

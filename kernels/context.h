@@ -30,6 +30,8 @@ class Scratch {
   }
   std::byte* take_bytes(size_t bytes);  // aligned to 64 bytes (256 on a GPU), not cleared
   void reset();                         // invalidates everything taken
+  // Zeros, the same for everybody, for kernels that leave them zero. A larger count invalidates them, reset does not.
+  uint32_t* zeros(int64_t count);
   size_t capacity() const;
   int64_t growths() const { return growths_; }  // while it stays the same, equal takes give equal places
 
@@ -52,6 +54,7 @@ class Scratch {
  private:
   Device device_;
   std::vector<Buffer> blocks_;
+  Buffer zeros_;
   size_t block_ = 0, used_ = 0;  // the next byte is blocks_[block_] + used_
   int64_t growths_ = 0;
 };

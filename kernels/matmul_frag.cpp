@@ -121,9 +121,8 @@ void matmul_frag([[maybe_unused]] const Context& ctx, [[maybe_unused]] const Ten
     const cuda::MmaMatmul op = operands(ctx, x, w, y, epilogue);
     cuda::MmaWorkspace workspace;
     if (const int64_t partials = cuda::mma_workspace_bytes(op); partials > 0) {
-      workspace.counters = ctx.scratch->take<int32_t>(cuda::kMmaCounters);
+      workspace.counters = reinterpret_cast<int32_t*>(ctx.scratch->zeros(cuda::kMmaCounters));
       workspace.partials = ctx.scratch->take_bytes(size_t(partials));
-      cuda::clear_async(workspace.counters, 0, cuda::kMmaCounters * sizeof(int32_t), ctx.stream);
     }
     cuda::mma_matmul(op, workspace, ctx.stream);
   }
