@@ -80,6 +80,7 @@ __device__ SampleCount select_key(const SampleOf& row, SampleCount least, Sample
 
 __device__ inline SampleCount likeliest(const float* logits, int64_t n, SampleShared& s) {
   SampleCount best = 0;
+#pragma unroll 8
   for (int64_t i = threadIdx.x; i < n; i += kSampleThreads) {
     const SampleCount key = key_of(logits[i], i);
     best = key > best ? key : best;
