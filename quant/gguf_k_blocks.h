@@ -18,7 +18,7 @@ namespace quire {
 // A block B: kValues of kBytes, groups of kGroup; code(p, i) of value i, and for group j of the block
 //   two levels (kSuper groups share d):  d(p), scale(p, j) and, with kOffset, dmin(p), min(p, j): integers within s8
 //   one (kSuper 0):                      scale(p) in f32
-// kField: bits of the unsigned field code + kBias.
+// kField: bits of the unsigned field code + kBias; with level(field), of the index of a code.
 template <class B>
 struct ReadBlock {
   using Block = B;
@@ -144,38 +144,42 @@ QUIRE_HD inline int iq4_level(int code) {
 
 struct Iq4Xs {
   static constexpr const char* kName = "iq4_xs";
-  static constexpr int kBits = 4, kValues = 256, kBytes = 136, kGroup = 32, kSuper = 8, kField = 8, kBias = 128;
+  static constexpr int kBits = 4, kValues = 256, kBytes = 136, kGroup = 32, kSuper = 8, kField = 4, kBias = 128;
   static constexpr bool kOffset = false;
   QUIRE_HD static uint16_t d(const uint8_t* p) { return half_at(p); }
   QUIRE_HD static int scale(const uint8_t* p, int j) {
     const int low = p[4 + j / 2] >> j % 2 * 4 & 15, high = half_at(p + 2) >> 2 * j & 3;
     return (low | high << 4) - 32;
   }
-  QUIRE_HD static int code(const uint8_t* p, int i) {
-    return iq4_level(p[8 + i / 32 * 16 + i % 16] >> i % 32 / 16 * 4 & 15);
-  }
+  QUIRE_HD static int level(int field) { return iq4_level(field); }
+  QUIRE_HD static int field(const uint8_t* p, int i) { return p[8 + i / 32 * 16 + i % 16] >> i % 32 / 16 * 4 & 15; }
+  QUIRE_HD static int code(const uint8_t* p, int i) { return level(field(p, i)); }
 };
 
 struct Iq4Nl {
   static constexpr const char* kName = "iq4_nl";
-  static constexpr int kBits = 4, kValues = 32, kBytes = 18, kGroup = 32, kSuper = 0, kField = 8, kBias = 128;
+  static constexpr int kBits = 4, kValues = 32, kBytes = 18, kGroup = 32, kSuper = 0, kField = 4, kBias = 128;
   static constexpr bool kOffset = false, kHalf = true;
   QUIRE_HD static float scale(const uint8_t* p) { return f16_to_f32(half_at(p)); }
-  QUIRE_HD static int code(const uint8_t* p, int i) { return iq4_level(p[2 + i % 16] >> i / 16 * 4 & 15); }
+  QUIRE_HD static int level(int field) { return iq4_level(field); }
+  QUIRE_HD static int field(const uint8_t* p, int i) { return p[2 + i % 16] >> i / 16 * 4 & 15; }
+  QUIRE_HD static int code(const uint8_t* p, int i) { return level(field(p, i)); }
 };
 
 struct Mxfp4 {
   static constexpr const char* kName = "mxfp4";
-  static constexpr int kBits = 4, kValues = 32, kBytes = 17, kGroup = 32, kSuper = 0, kField = 8, kBias = 12;
+  static constexpr int kBits = 4, kValues = 32, kBytes = 17, kGroup = 32, kSuper = 0, kField = 4, kBias = 12;
   static constexpr bool kOffset = false, kHalf = false;
   // 2^(e - 128): below 2 it is subnormal.
   QUIRE_HD static float scale(const uint8_t* p) {
     return f32_from_bits(p[0] < 2 ? 0x00200000u << p[0] : uint32_t(p[0] - 1) << 23);
   }
-  QUIRE_HD static int code(const uint8_t* p, int i) {
-    const int field = p[1 + i % 16] >> i / 16 * 4 & 15, magnitude = int(0xc8643210u >> field % 8 * 4 & 15);
+  QUIRE_HD static int level(int field) {
+    const int magnitude = int(0xc8643210u >> field % 8 * 4 & 15);
     return field < 8 ? magnitude : -magnitude;
   }
+  QUIRE_HD static int field(const uint8_t* p, int i) { return p[1 + i % 16] >> i / 16 * 4 & 15; }
+  QUIRE_HD static int code(const uint8_t* p, int i) { return level(field(p, i)); }
 };
 
 }  // namespace gguf

@@ -44,6 +44,7 @@ QUIRE_INLINE Decode load_decode(const IntPanels& s, const std::byte* panel, int6
 QUIRE_INLINE Chunk load_quad(const IntPanels& s, const std::byte* codes, const std::byte* upper, int64_t q) {
   if (s.chunk == 4) return load_chunk(codes + q * 64);
   const Chunk raw = load_chunk(codes + q / 2 * 64), lower = q % 2 ? high_nibbles(raw) : low_nibbles(raw);
+  if (s.leveled) return look_up(load_chunk(s.levels), lower);
   return s.upper_at ? add_upper(lower, load_chunk(upper + q / 4 * 64), int(q % 4)) : lower;
 }
 

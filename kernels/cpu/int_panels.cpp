@@ -49,7 +49,12 @@ struct Field<ReadBlock<B>> {
     if constexpr (kSuper == 0) return B::kHalf;
     return true;
   }();
-  static int field(const Tensor& t, int64_t r, int64_t c) { return ReadBlock<B>::code(t, r, c) + kBias; }
+  static int field(const Tensor& t, int64_t r, int64_t c) {
+    if constexpr (requires { B::level(0); }) return B::field(ReadBlock<B>::block(t, r, c), int(c % B::kValues));
+    return ReadBlock<B>::code(t, r, c) + kBias;
+  }
+  static int level(int index) requires requires { B::level(0); }
+  { return B::level(index) + kBias; }
   static void second(const Tensor&, int64_t, int64_t, std::byte*) {}
 };
 
@@ -119,6 +124,7 @@ int field_at(const IntPanels& s, const std::byte* panel, int64_t lane, int64_t k
   const Place p = place(s, lane, k);
   if (s.chunk == 4) return int(panel[p.at]);
   const int lower = int(panel[p.at]) >> p.shift & 15;
+  if (s.leveled) return int(s.levels[lower]);
   return s.upper_at ? lower | (int(panel[p.upper]) >> p.upper_shift & 3) << 4 : lower;
 }
 
@@ -259,6 +265,10 @@ IntPanels int_panels(const MatmulProblem& p) {
       s.offset = C::kOffset;
       if constexpr (requires { Field<C>::small(); }) s.small = Field<C>::small();
       if constexpr (requires { Field<C>::kSuper; }) s.super = Field<C>::kSuper;
+      if constexpr (requires { Field<C>::level(0); }) {
+        s.leveled = true;
+        for (int i = 0; i < 64; ++i) s.levels[i] = std::byte(Field<C>::level(i % 16));
+      }
     }
   });
   const int64_t gw = p.w.group, gx = integer_rule(p) ? p.x.group : 0, scales = scale_group(p.w);

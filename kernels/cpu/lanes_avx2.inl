@@ -70,6 +70,10 @@ QUIRE_INLINE Chunk low_nibbles(Chunk c) {
   return {_mm256_and_si256(c.a, mask), _mm256_and_si256(c.b, mask)};
 }
 QUIRE_INLINE Chunk high_nibbles(Chunk c) { return low_nibbles({_mm256_srli_epi16(c.a, 4), _mm256_srli_epi16(c.b, 4)}); }
+// The byte of a table of 16 (once in every 16 bytes of it) that each byte of `index` names.
+QUIRE_INLINE Chunk look_up(Chunk table, Chunk index) {
+  return {_mm256_shuffle_epi8(table.a, index.a), _mm256_shuffle_epi8(table.b, index.b)};
+}
 // Bits 4 and 5 of the fields of quad q (0..3) of 16 columns.
 QUIRE_INLINE __m256i add_upper(__m256i lower, __m256i upper, int q) {
   const __m256i bits = _mm256_and_si256(_mm256_srl_epi16(upper, _mm_cvtsi32_si128(2 * q)), _mm256_set1_epi8(3));

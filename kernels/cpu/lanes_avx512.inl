@@ -41,6 +41,8 @@ QUIRE_INLINE void prefetch(const void* p) { _mm_prefetch(static_cast<const char*
 QUIRE_INLINE Chunk load_chunk(const std::byte* p) { return {_mm512_loadu_si512(p)}; }
 QUIRE_INLINE Chunk low_nibbles(Chunk c) { return {_mm512_and_si512(c.v, _mm512_set1_epi8(15))}; }
 QUIRE_INLINE Chunk high_nibbles(Chunk c) { return {_mm512_and_si512(_mm512_srli_epi16(c.v, 4), _mm512_set1_epi8(15))}; }
+// The byte of a table of 16 (once in every 16 bytes of it) that each byte of `index` names.
+QUIRE_INLINE Chunk look_up(Chunk table, Chunk index) { return {_mm512_shuffle_epi8(table.v, index.v)}; }
 // Bits 4 and 5 of the fields of quad q (0..3) of 16 columns.
 QUIRE_INLINE Chunk add_upper(Chunk lower, Chunk upper, int q) {
   const __m512i bits = _mm512_and_si512(_mm512_srl_epi16(upper.v, _mm_cvtsi32_si128(2 * q)), _mm512_set1_epi8(3));

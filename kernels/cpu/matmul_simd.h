@@ -33,7 +33,7 @@ struct FloatStream {
 };
 // value = scale * (field - zero) [+ offset]
 inline bool can_stream(const IntPanels& s) {
-  return s.second != Second::steps && s.small.bits == 0 && s.upper_at == 0 && s.table_at == 0;
+  return s.second != Second::steps && s.small.bits == 0 && s.upper_at == 0 && s.table_at == 0 && !s.leveled;
 }
 
 // An int8 activation as the panels want it: codes padded like theirs, the sum of the codes of each sub, scales.

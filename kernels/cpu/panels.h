@@ -5,7 +5,8 @@
 //   nibble_panels  codes of up to 4 bits, 64 bytes = 16 rows x 8 k: byte [row][j] holds k = j low, k = 4 + j high.
 //                  Of 6-bit codes the lower 4 lie so; the upper 2 follow, 64 bytes = 16 rows x 16 k: byte [row][j]
 //                  holds k = j, 4 + j, 8 + j, 12 + j from its lowest bits up
-// Codes lie as unsigned fields, code = second * field + zero: so an int8 activation is the signed operand as it lies.
+// Codes lie as unsigned fields, or as indices of 16 such; code = second * field + zero: so an int8 activation is the
+// signed operand as it lies.
 #pragma once
 #include "kernels/cpu/matmul_cpu.h"
 
@@ -43,10 +44,12 @@ struct IntPanels {
   SmallFloat small;
   int bias;
   Second second;
-  int super;      // groups that share an f16 scale (and offset), which integers of theirs multiply; 0: none do
-  bool half;      // scales (and offsets) are f16
-  bool offset;    // an offset follows the scale
-  bool row_rule;  // w and x have one scale a row
+  int super;             // groups that share an f16 scale (and offset), which integers of theirs multiply; 0: none do
+  bool half;             // scales (and offsets) are f16
+  bool offset;           // an offset follows the scale
+  bool row_rule;         // w and x have one scale a row
+  bool leveled;          // the field that lies there is an index of 16 fields:
+  std::byte levels[64];  // four times the same 16
 
   int64_t groups() const { return (subs + subs_per_group - 1) / subs_per_group; }
   int64_t sub_end(int64_t i) const { return (i + 1) * sub < k ? (i + 1) * sub : k; }

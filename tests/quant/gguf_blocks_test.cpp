@@ -102,7 +102,10 @@ TEST(GgufBlocks, FieldsAndLevelsFitInBytes) {
           const uint8_t* p = C::block(t, r, 0);
           for (int c = 0; c < B::kValues; ++c) {
             ASSERT_GE(B::code(p, c) + B::kBias, 0) << B::kName;
-            ASSERT_LT(B::code(p, c) + B::kBias, 1 << B::kField) << B::kName;
+            ASSERT_LT(B::code(p, c) + B::kBias, 256) << B::kName;
+            if constexpr (!requires { B::level(0); }) {
+              ASSERT_LT(B::code(p, c) + B::kBias, 1 << B::kField) << B::kName;
+            }
           }
           if constexpr (B::kSuper > 0) {
             for (int j = 0; j < B::kSuper; ++j) {
