@@ -11,7 +11,10 @@ bool power_of_two(int32_t v, int32_t lo, int32_t hi) { return v >= lo && v <= hi
 
 // The kind of code that codec w has for activations in codec x.
 std::optional<FragCode> code_of(Codec w, Codec x) {
-  const bool q4 = w == id<Int4> || w == id<Q4_0>, q8 = w == id<Int8> || w == id<Q8_0>;
+  const bool q4 = w == id<Int4> || w == id<Q4_0>;
+  // Codes that fit in s8, one scale a group and no offset.
+  const bool q8 =
+      w == id<Int8> || w == id<Q8_0> || w == id<Q5_0> || w == id<IQ4_NL> || w == id<IQ4_XS> || w == id<MXFP4>;
   if (x == id<Int8>) {
     if (q8) return FragCode::int8;
     if (q4) return FragCode::nibble_signed;
@@ -61,6 +64,10 @@ void visit_frag(Codec codec, Fn&& fn) {
   if (codec == id<UInt4O>) return fn(UInt4O{});
   if (codec == id<TwoLevel4>) return fn(TwoLevel4{});
   if (codec == id<Q8_0>) return fn(Q8_0{});
+  if (codec == id<Q5_0>) return fn(Q5_0{});
+  if (codec == id<IQ4_NL>) return fn(IQ4_NL{});
+  if (codec == id<IQ4_XS>) return fn(IQ4_XS{});
+  if (codec == id<MXFP4>) return fn(MXFP4{});
   if (codec == id<Q4_0>) return fn(Q4_0{});
   if (codec == id<Q4_1>) return fn(Q4_1{});
   if (codec == id<E4M3>) return fn(E4M3{});

@@ -18,6 +18,7 @@
 
 #include "quant/affine.h"
 #include "quant/gguf_blocks.h"
+#include "quant/gguf_k_blocks.h"
 #include "quant/minifloat.h"
 #include "quant/plain.h"
 #include "quant/two_level.h"
@@ -135,7 +136,8 @@ QUIRE_HD uint32_t frag_field(const Tensor& t, int64_t r, int64_t c, FragCode kin
   } else {
     const int code = int(C::code(t, r, c));
     const bool as_it_is = kind == FragCode::nibble_signed || kind == FragCode::nibble_offset;
-    if (C::kBits == 4) return uint32_t(as_it_is ? code : code + 8) & 15u;
+    const bool byte = kind == FragCode::int8 || kind == FragCode::half_byte;
+    if (C::kBits == 4 && !byte) return uint32_t(as_it_is ? code : code + 8) & 15u;
     return uint32_t(code) & 255u;
   }
 }

@@ -33,12 +33,14 @@ void unpack(const std::byte* src, const MatmulProblem& p, int64_t row, float* ou
 [[maybe_unused]] cuda::FragSource source_of(Codec w) {
   using cuda::FragSource;
   constexpr std::pair<Codec, FragSource> kSources[] = {
-      {id<Int8>, FragSource::int8},   {id<Int4>, FragSource::int4},
-      {id<Int4Z>, FragSource::int4z}, {id<UInt4O>, FragSource::uint4o},
-      {id<Q8_0>, FragSource::q8_0},   {id<Q4_0>, FragSource::q4_0},
-      {id<E4M3>, FragSource::e4m3},   {id<F16>, FragSource::half},
-      {id<BF16>, FragSource::half},   {id<TwoLevel4>, FragSource::two_level4},
-      {id<Q4_1>, FragSource::q4_1}};
+      {id<Int8>, FragSource::int8},     {id<Int4>, FragSource::int4},
+      {id<Int4Z>, FragSource::int4z},   {id<UInt4O>, FragSource::uint4o},
+      {id<Q8_0>, FragSource::q8_0},     {id<Q4_0>, FragSource::q4_0},
+      {id<E4M3>, FragSource::e4m3},     {id<F16>, FragSource::half},
+      {id<BF16>, FragSource::half},     {id<TwoLevel4>, FragSource::two_level4},
+      {id<Q4_1>, FragSource::q4_1},     {id<Q5_0>, FragSource::q5_0},
+      {id<IQ4_NL>, FragSource::iq4_nl}, {id<IQ4_XS>, FragSource::iq4_xs},
+      {id<MXFP4>, FragSource::mxfp4}};
   for (const auto& [codec, source] : kSources) {
     if (codec == w) return source;
   }

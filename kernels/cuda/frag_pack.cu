@@ -85,6 +85,14 @@ void frag_pack(const FragShape& s, FragSource codec, const Tensor& src, int64_t 
       return pack<TwoLevel4>(s, src, row0, dst, stream);
     case FragSource::q8_0:
       return pack<Q8_0>(s, src, row0, dst, stream);
+    case FragSource::q5_0:
+      return pack<Q5_0>(s, src, row0, dst, stream);
+    case FragSource::iq4_nl:
+      return pack<IQ4_NL>(s, src, row0, dst, stream);
+    case FragSource::iq4_xs:
+      return pack<IQ4_XS>(s, src, row0, dst, stream);
+    case FragSource::mxfp4:
+      return pack<MXFP4>(s, src, row0, dst, stream);
     case FragSource::q4_0:
       return pack<Q4_0>(s, src, row0, dst, stream);
     case FragSource::q4_1:

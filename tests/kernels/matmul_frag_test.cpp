@@ -9,6 +9,7 @@
 #include "kernels/frag_pack.h"
 #include "kernels/matmul.h"
 #include "tests/op_test.h"
+#include "tests/random_blocks.h"
 
 namespace quire {
 namespace {
@@ -30,10 +31,11 @@ std::vector<Pair> pairs() {
   list.push_back({{id<Int4Z>, 64}, {id<Int8>, 128}});
   list.push_back({{id<TwoLevel4>, 64}, {id<Int8>, 128}});
   for (const int32_t g : {0, 32, 64}) {
-    for (const Codec c : {id<Q8_0>, id<Q4_0>, id<Q4_1>}) list.push_back({{c, 32}, {id<Int8>, g}});
+    for (const Codec c : {id<Q8_0>, id<Q4_0>, id<Q4_1>, id<Q5_0>, id<IQ4_NL>, id<IQ4_XS>, id<MXFP4>})
+      list.push_back({{c, 32}, {id<Int8>, g}});
     for (const int32_t group : {0, 32, 64, 256}) list.push_back({{id<UInt4O>, group}, {id<Int8>, g}});
   }
-  for (const Codec c : {id<Q8_0>, id<Q4_0>}) list.push_back({{c, 32}, {id<F16>}});
+  for (const Codec c : {id<Q8_0>, id<Q4_0>, id<Q5_0>, id<IQ4_NL>}) list.push_back({{c, 32}, {id<F16>}});
   for (const int32_t g : {0, 32, 64, 128, 512}) {
     for (const Codec c : {id<Int8>, id<Int4>, id<Int4Z>, id<E4M3>}) list.push_back({{c, g}, {id<F16>}});
     list.push_back({{id<E4M3>, g}, {id<E4M3>}});
@@ -48,6 +50,10 @@ OwnedTensor random_tensor(Rng& rng, Format format, int64_t rows, int64_t cols) {
   StorageOptions options;
   options.sums = format.codec == id<Int8>;
   OwnedTensor t = make_tensor(format, rows, cols, options);
+  if (!info(format.codec).encode) {
+    fill_random_blocks(rng, t);
+    return t;
+  }
   const std::vector<float> values = normal(rng, rows * cols, 0.5f, 0.3f);
   for (int64_t r = 0; r < rows; ++r) {
     info(format.codec).encode(t.tensor, r, 1, values.data() + r * cols, cols, ScaleSource::found);
@@ -188,12 +194,15 @@ struct OnDevice {
 
 std::optional<cuda::FragSource> source_of(Codec c) {
   using cuda::FragSource;
-  const std::pair<Codec, FragSource> known[] = {{id<Int8>, FragSource::int8},   {id<Int4>, FragSource::int4},
-                                                {id<Int4Z>, FragSource::int4z}, {id<UInt4O>, FragSource::uint4o},
-                                                {id<Q8_0>, FragSource::q8_0},   {id<Q4_0>, FragSource::q4_0},
-                                                {id<E4M3>, FragSource::e4m3},   {id<F16>, FragSource::half},
-                                                {id<BF16>, FragSource::half},   {id<TwoLevel4>, FragSource::two_level4},
-                                                {id<Q4_1>, FragSource::q4_1}};
+  const std::pair<Codec, FragSource> known[] = {
+      {id<Int8>, FragSource::int8},     {id<Int4>, FragSource::int4},
+      {id<Int4Z>, FragSource::int4z},   {id<UInt4O>, FragSource::uint4o},
+      {id<Q8_0>, FragSource::q8_0},     {id<Q4_0>, FragSource::q4_0},
+      {id<E4M3>, FragSource::e4m3},     {id<F16>, FragSource::half},
+      {id<BF16>, FragSource::half},     {id<TwoLevel4>, FragSource::two_level4},
+      {id<Q4_1>, FragSource::q4_1},     {id<Q5_0>, FragSource::q5_0},
+      {id<IQ4_NL>, FragSource::iq4_nl}, {id<IQ4_XS>, FragSource::iq4_xs},
+      {id<MXFP4>, FragSource::mxfp4}};
   for (const auto& [codec, source] : known) {
     if (codec == c) return source;
   }
