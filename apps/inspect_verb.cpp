@@ -28,13 +28,20 @@ struct InspectOptions {
 
 struct FormatGroup {
   int64_t tensors = 0, values = 0, bytes = 0;
+  std::map<std::string, int64_t> parts = {};  // "down_proj": how many of them
+  double bits_per_weight() const { return values > 0 ? 8.0 * double(bytes) / double(values) : 0.0; }
 };
 
 struct Contents {
   std::map<std::string, FormatGroup> formats;
   FormatGroup all;
-  double bits_per_weight() const { return all.values > 0 ? 8.0 * double(all.bytes) / double(all.values) : 0.0; }
 };
+
+// "model.layers.3.mlp.down_proj.weight": "down_proj".
+std::string part_name(const std::string& name) {
+  const std::string all = name.substr(0, name.rfind('.'));
+  return all.substr(all.rfind('.') + 1);
+}
 
 int64_t bytes_of(const CheckpointTensor& t) { return tensor_bytes(format_of(t.tensor), t.tensor.rows, t.tensor.cols); }
 
@@ -45,6 +52,7 @@ Contents contents_of(const Checkpoint& checkpoint) {
       group->tensors += 1;
       group->values += t.tensor.rows * t.tensor.cols;
       group->bytes += bytes_of(t);
+      group->parts[part_name(t.name)] += 1;
     }
   }
   return contents;
@@ -96,10 +104,14 @@ void print_file(const Checkpoint& checkpoint, const Contents& contents, bool ten
   out += "Metadata\n";
   for (const auto& [key, value] : checkpoint.metadata()) out += fmt::format("  {:<44} {}\n", cut(key), cut(value));
   out += fmt::format("Tensors: {}, {} values, {}, {:.3f} bits a weight\n", contents.all.tensors, contents.all.values,
-                     bytes_text(contents.all.bytes), contents.bits_per_weight());
-  for (const auto& [format, group] : contents.formats)
-    out += fmt::format("  {:<16} {:>5} tensors {:>14} values {:>12}\n", format, group.tensors, group.values,
-                       bytes_text(group.bytes));
+                     bytes_text(contents.all.bytes), contents.all.bits_per_weight());
+  for (const auto& [format, group] : contents.formats) {
+    std::string parts;
+    for (const auto& [part, count] : group.parts)
+      parts += fmt::format("{}{} {}", parts.empty() ? "" : ", ", harmless(part), count);
+    out += fmt::format("  {:<16} {:>5} tensors {:>14} values {:>12} {:>7.3f} bits  {}\n", format, group.tensors,
+                       group.values, bytes_text(group.bytes), group.bits_per_weight(), parts);
+  }
   if (tensors) {
     for (const CheckpointTensor& t : checkpoint.list())
       out += fmt::format("  {:<52} {:<28} {}\n", t.name, describe(t.tensor), t.source_name);
@@ -138,10 +150,14 @@ nlohmann::json inspect_json(const Engine& engine, const Contents& contents, bool
   }
   auto& formats = object["formats"] = nlohmann::json::object();
   for (const auto& [format, group] : contents.formats)
-    formats[format] = {{"tensors", group.tensors}, {"values", group.values}, {"bytes", group.bytes}};
+    formats[format] = {{"tensors", group.tensors},
+                       {"values", group.values},
+                       {"bytes", group.bytes},
+                       {"bits_per_weight", group.bits_per_weight()},
+                       {"parts", group.parts}};
   object["parameters"] = contents.all.values;
   object["bytes"] = contents.all.bytes;
-  object["bits_per_weight"] = contents.bits_per_weight();
+  object["bits_per_weight"] = contents.all.bits_per_weight();
   object["description"] = engine.description();
   object["context"] = engine.context();
   object["threads"] = engine.threads();

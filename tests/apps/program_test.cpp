@@ -270,12 +270,14 @@ TEST_F(Program, PerplexityScoresTheSecondHalf) {
 TEST_F(Program, Inspect) {
   const ProgramResult text = run("inspect", {"--tensors"});
   EXPECT_EQ(text.code, 0) << text.err;
-  for (const char* part : {"GGUF", "layers", "bits a weight", "model.embed_tokens.weight", "Memory"})
+  for (const char* part : {"GGUF", "layers", "bits a weight", "model.embed_tokens.weight", "down_proj 2, ", "Memory"})
     EXPECT_THAT(text.out, HasSubstr(part));
   const Json object = json_of(run("inspect", {"--json", "--kv", "kv8"}));
   EXPECT_EQ(object["config"]["layers"], "2");
   EXPECT_EQ(object["kv"], "kv8");
   EXPECT_GT(object["bits_per_weight"].get<double>(), 31.0);
+  EXPECT_EQ(object["formats"]["f32"]["parts"]["down_proj"], 2);
+  EXPECT_EQ(object["formats"]["f32"]["bits_per_weight"], 32.0);
   EXPECT_GT(object["memory"]["bytes_per_token"].get<int64_t>(), 0);
   EXPECT_THAT(run("inspect", {"--temperature", "1"}).err, HasSubstr("no effect"));
 }
