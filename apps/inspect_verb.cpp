@@ -97,7 +97,9 @@ void print_file(const Checkpoint& checkpoint, const Contents& contents, bool ten
   std::string out = fmt::format("Model ({})\n", checkpoint.container());
   for (const auto& [key, value] : config_rows(checkpoint.config()))
     out += fmt::format("  {:<16} {}\n", key, cut(value));
-  if (const std::optional<Scheme>& stored = checkpoint.stored_scheme()) {
+  if (const std::optional<Scheme>& stored = checkpoint.stored_scheme(); stored && stored->native) {
+    out += fmt::format("Made for the cache {} ({} static scales)\n", stored->kv.name, checkpoint.cache_scales().size());
+  } else if (stored) {
     out += fmt::format("Quantized by `quire quantize` (scheme {})\n", stored->name);
     for (const auto& [key, value] : stored_rows(*stored)) out += fmt::format("  {:<16} {}\n", key, value);
   }
@@ -144,7 +146,9 @@ nlohmann::json inspect_json(const Engine& engine, const Contents& contents, bool
   for (const auto& [key, value] : config_rows(checkpoint.config())) config[key] = value;
   auto& metadata = object["metadata"] = nlohmann::json::object();
   for (const auto& [key, value] : checkpoint.metadata()) metadata[key] = value;
-  if (const std::optional<Scheme>& stored = checkpoint.stored_scheme()) {
+  if (const std::optional<Scheme>& stored = checkpoint.stored_scheme(); stored && stored->native) {
+    object["made_for_cache"] = stored->kv.name;
+  } else if (stored) {
     auto& quantized = object["quantized"] = {{"scheme", stored->name}};
     for (const auto& [key, value] : stored_rows(*stored)) quantized[key] = value;
   }

@@ -109,7 +109,8 @@ std::unique_ptr<Engine> Engine::start(EngineOptions options, std::shared_ptr<Mod
   s.ctx.deterministic = s.options.deterministic;
   check(s.ctx.device == Device::cpu || s.options.max_batch <= kMaxSequencesOnGpu,
         "engine: max_batch {}: a step on a GPU has at most {} sequences", s.options.max_batch, kMaxSequencesOnGpu);
-  const KvCacheConfig cache = s.make_plan();
+  KvCacheConfig cache = s.make_plan();
+  cache.scales = s.model->checkpoint.cache_scales();
   if (!s.options.plan_only && s.uses_blas) s.ctx.blas = s.device.blas();
   if (!s.options.plan_only) {
     s.load();

@@ -65,6 +65,8 @@ KvCache::KvCache(const KvCacheConfig& config)
       page_table_(size_t(config.slots * pages_for(config.max_tokens)), 0),
       max_pages_(pages_for(config.max_tokens)),
       device_table_(config.device == Device::cuda ? page_table_.size() * sizeof(int32_t) : 0, config.device) {
+  check(config.scales.empty() || int64_t(config.scales.size()) == config.layers,
+        "kv cache: {} static scales for {} layers", config.scales.size(), config.layers);
   check(config.head_dim <= kMaxHeadDim, "kv cache: heads of {} channels; at most {} are supported", config.head_dim,
         kMaxHeadDim);
   if constexpr (kCuda) {
@@ -290,6 +292,10 @@ KvView KvCache::view(int64_t layer) {
   kv.layout = layout_;
   kv.pool = pool_.data() + layer * config_.pages * config_.kv_heads * layout_.bytes;
   kv.kv_heads = config_.kv_heads;
+  if (!config_.scales.empty()) {
+    kv.k_scale = config_.scales[size_t(layer)].k;
+    kv.v_scale = config_.scales[size_t(layer)].v;
+  }
   kv.page_table = page_table_.data();
   if (config_.device == Device::cuda) {
     kv.page_table = reinterpret_cast<const int32_t*>(device_table_.data());

@@ -17,9 +17,10 @@ namespace quire {
 struct KvCacheConfig {
   int64_t layers = 0, kv_heads = 0, head_dim = 0;
   KvScheme scheme;
-  int64_t pages = 0;       // for all sequences together
-  int64_t slots = 1;       // sequences at once
-  int64_t max_tokens = 0;  // of one sequence
+  std::vector<KvScale> scales;  // (layers), of a static cache; empty: 1
+  int64_t pages = 0;            // for all sequences together
+  int64_t slots = 1;            // sequences at once
+  int64_t max_tokens = 0;       // of one sequence
   Device device = Device::cpu;
   cuda::StreamHandle stream = nullptr;  // on a GPU: what every step of this cache is ordered on
 };

@@ -20,7 +20,8 @@ Checkpoint Checkpoint::open(const std::string& path) {
   try {
     if (!std::filesystem::is_directory(status)) return open_gguf(path);
     Checkpoint checkpoint = open_hf_directory(path);
-    const bool unfinished = checkpoint.stored_scheme() && std::filesystem::canonical(path).extension() == kUnfinished;
+    const bool unfinished = checkpoint.stored_scheme() && !checkpoint.stored_scheme()->native &&
+                            std::filesystem::canonical(path).extension() == kUnfinished;
     check(!unfinished, "'{}' is what an interrupted `quire quantize` left; run it again to finish it", path);
     return checkpoint;
   } catch (const std::filesystem::filesystem_error& e) {
@@ -37,6 +38,7 @@ const TokenizerData& Checkpoint::tokenizer() const { return state_->tokenizer; }
 const std::string& Checkpoint::container() const { return state_->container; }
 const std::optional<Scheme>& Checkpoint::stored_scheme() const { return state_->stored_scheme; }
 const std::optional<uint64_t>& Checkpoint::dummy() const { return state_->dummy; }
+const std::vector<KvScale>& Checkpoint::cache_scales() const { return state_->cache_scales; }
 const std::vector<CheckpointTensor>& Checkpoint::list() const { return state_->tensors; }
 const std::vector<CheckpointTensor>& Checkpoint::tensors() const {
   for (const auto& [index, made] : state_->made) find(state_->tensors[index].name);

@@ -33,6 +33,7 @@ struct CheckpointTensor {
   Tensor tensor;            // (rows, cols); vectors are (1, n)
   // What the method that quantized it makes of x; empty: what the format suggests (linear.h, activation_format).
   std::optional<Format> activation = {};
+  float input_scale = 0.0f;                          // of activations whose scale is static; 0: found at run time
   std::shared_ptr<const InputTransform> input = {};  // null: x as it is
 };
 
@@ -46,10 +47,12 @@ class Checkpoint {
   const ModelConfig& config() const;
   const TokenizerData& tokenizer() const;
   const std::string& container() const;  // "GGUF v3", "safetensors"
-  // What `quire quantize` made the directory for: its weight formats, and the activations and cache it should run with.
+  // What the directory was made for: by `quire quantize`, its weight formats and the activations and cache it should
+  // run with; by others that name a cache, a native scheme with that cache.
   const std::optional<Scheme>& stored_scheme() const;
   // Set if there are no data: the seed that a SliceReader makes them from (dummy.h). Views then point nowhere.
   const std::optional<uint64_t>& dummy() const;
+  const std::vector<KvScale>& cache_scales() const;  // of a static cache, by layer; empty: none are known
   const std::vector<CheckpointTensor>& tensors() const;
   const std::vector<CheckpointTensor>& list() const;  // the same, for names, formats and shapes only: may have no data
   const CheckpointTensor* find(const std::string& name) const;  // null if absent

@@ -16,6 +16,7 @@ struct Checkpoint::State {
   std::string container;
   std::optional<Scheme> stored_scheme;
   std::optional<uint64_t> dummy;  // no tensor has data
+  std::vector<KvScale> cache_scales;
   std::vector<CheckpointTensor> tensors;
   std::unordered_map<std::string, size_t> by_name;
   std::vector<std::pair<std::string, std::string>> metadata;

@@ -25,9 +25,9 @@ OwnedTensor load_vector(SliceReader& reader, const std::string& name) {
   return tensor_on(reader.context().device, host, reader.context().stream);
 }
 
-Tensor scratch_tensor(const Context& ctx, Format format, int64_t rows, int64_t cols) {
-  const StorageOptions options{.row_align = 64, .sums = format.codec == id<Int8>, .device = ctx.device};
-  return place_tensor(ctx.scratch->take_bytes(size_t(storage_bytes(format, rows, cols, options))), format, rows, cols,
+Tensor scratch_floats(const Context& ctx, int64_t rows, int64_t cols) {
+  const StorageOptions options{.row_align = 64, .device = ctx.device};
+  return place_tensor(ctx.scratch->take_bytes(size_t(storage_bytes(kF32, rows, cols, options))), kF32, rows, cols,
                       options);
 }
 
@@ -160,9 +160,9 @@ void Decoder::block(const Context& ctx, int64_t layer, const Tensor& h, const Ba
   const float eps = float(c.norm_eps);
   const float* residual = h.data.row<const float>(0);
 
-  const Tensor normed = scratch_tensor(ctx, b.qkv.input(), tokens, c.hidden);
+  const Tensor normed = b.qkv.input_tensor(ctx, tokens);
   rmsnorm(ctx, h, b.attention_norm, eps, normed);
-  const Tensor qkv = scratch_tensor(ctx, kF32, tokens, q_width + 2 * kv_width);
+  const Tensor qkv = scratch_floats(ctx, tokens, q_width + 2 * kv_width);
   b.qkv.run(ctx, normed, qkv);
   const Tensor q = cols_of(qkv, 0, q_width), k = cols_of(qkv, q_width, kv_width);
   const Tensor v = cols_of(qkv, q_width + kv_width, kv_width);
@@ -173,20 +173,20 @@ void Decoder::block(const Context& ctx, int64_t layer, const Tensor& h, const Ba
     rope(ctx, qkv, c.heads + c.kv_heads, c.head_dim, batch.positions.data(), rope_[0]);
     cache.append(ctx, layer, batch, k, v);
   }
-  const Tensor mixed = scratch_tensor(ctx, kF32, tokens, q_width);
+  const Tensor mixed = scratch_floats(ctx, tokens, q_width);
   attention(ctx, q, cache.view(layer), batch, c.heads, mixed);
   Tensor o_in = mixed;
   if (!(b.o.input() == kF32)) {
-    o_in = scratch_tensor(ctx, b.o.input(), tokens, q_width);
+    o_in = b.o.input_tensor(ctx, tokens);
     convert(ctx, mixed, o_in);
   }
   b.o.run(ctx, o_in, h, residual);
 
-  const Tensor ffn_in = scratch_tensor(ctx, b.gate_up.input(), tokens, c.hidden);
+  const Tensor ffn_in = b.gate_up.input_tensor(ctx, tokens);
   rmsnorm(ctx, h, b.ffn_norm, eps, ffn_in);
-  const Tensor gate_up = scratch_tensor(ctx, kF32, tokens, 2 * c.ffn);
+  const Tensor gate_up = scratch_floats(ctx, tokens, 2 * c.ffn);
   b.gate_up.run(ctx, ffn_in, gate_up);
-  const Tensor down_in = scratch_tensor(ctx, b.down.input(), tokens, c.ffn);
+  const Tensor down_in = b.down.input_tensor(ctx, tokens);
   glu(ctx, gate_up, down_in);
   b.down.run(ctx, down_in, h, residual);
 }
@@ -198,10 +198,10 @@ void Decoder::head(const Context& ctx, const Batch& batch, const Tensor& h, cons
         describe(logits), rows, config_.vocab);
   Tensor last = h;
   if (rows < batch.size()) {
-    last = scratch_tensor(ctx, kF32, rows, config_.hidden);
+    last = scratch_floats(ctx, rows, config_.hidden);
     convert(ctx, h, last, ctx.device == Device::cuda ? batch.device.logits_rows : batch.logits_rows.data());
   }
-  const Tensor normed = scratch_tensor(ctx, head_.input(), rows, config_.hidden);
+  const Tensor normed = head_.input_tensor(ctx, rows);
   rmsnorm(ctx, last, final_norm_, float(config_.norm_eps), normed);
   head_.run(ctx, normed, logits);
 }
@@ -216,7 +216,7 @@ void Decoder::forward(const Context& ctx, const Batch& planned, KvCache& cache, 
 }
 
 void Decoder::run(const Context& ctx, const Batch& batch, KvCache& cache, const Tensor& logits) const {
-  const Tensor h = scratch_tensor(ctx, kF32, batch.size(), config_.hidden);
+  const Tensor h = scratch_floats(ctx, batch.size(), config_.hidden);
   embed(ctx, batch, h);
   for (int64_t layer = 0; layer < config_.layers; ++layer) block(ctx, layer, h, batch, cache);
   head(ctx, batch, h, logits);

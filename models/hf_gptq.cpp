@@ -3,9 +3,7 @@
 // each input, where it is not i / group_size. Codes are streams of bits, lowest first; of 3 bits some lie over two
 // words. Value = scale * (code - zero). Version 1 ("gptq") stores zero - 1 in each field, version 2 ("gptq_v2") the
 // zero.
-#include <algorithm>
 #include <limits>
-#include <numeric>
 
 #include "base/error.h"
 #include "base/printable.h"
@@ -150,30 +148,12 @@ class GptqReader {
     return s;
   }
 
-  // The order of inputs in which the groups of g_idx lie together; null where they do as they are.
+  // Null where the groups lie together as they are.
   std::shared_ptr<const InputTransform> order_of(const std::string& module, int64_t inputs, int64_t group) {
-    const std::string name = module + ".g_idx";
-    if (!source_.entries.has(name)) return nullptr;
-    const auto bytes = source_.entries.take(name, "I32", {inputs});
-    const auto group_of = [&](int64_t i) { return int64_t(int32_t(load_word(bytes.data(), i))); };
-    auto input = std::make_shared<InputTransform>();
-    input->order.resize(size_t(inputs));
-    std::iota(input->order.begin(), input->order.end(), 0);
-    std::stable_sort(input->order.begin(), input->order.end(),
-                     [&](int32_t a, int32_t b) { return group_of(a) < group_of(b); });
-    bool moved = false;
-    for (int64_t c = 0; c < inputs; ++c) {
-      const int64_t at = input->order[size_t(c)];
-      check(group_of(at) == c / group,
-            "'{}': tensor '{}' puts input {} into group {}, where groups of {} need {} (each group must have as many)",
-            source_.path(), printable(name), at, group_of(at), group, c / group);
-      moved = moved || at != c;
-    }
-    if (!moved) return nullptr;
-    moved_ = true;
-    // q, k and v (gate and up) of one writer share their order, so that they can share their x too.
-    if (!last_ || !(*last_ == *input)) last_ = std::move(input);
-    return last_;
+    if (!source_.entries.has(module + ".g_idx")) return nullptr;
+    auto order = group_order(source_, module + ".g_idx", inputs, group, last_);
+    moved_ = moved_ || order;
+    return order;
   }
 
   const QuantizedSource& source_;

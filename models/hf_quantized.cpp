@@ -1,8 +1,10 @@
 #include "models/hf_quantized.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
+#include <numeric>
 
 #include "base/error.h"
 #include "base/printable.h"
@@ -17,8 +19,9 @@ struct Method {
   std::string (*add)(const QuantizedSource& source);
 };
 constexpr Method kMethods[] = {
-    {"gptq", add_gptq_tensors},     {"awq", add_awq_tensors},   {"qserve", add_qserve_tensors},
-    {"quarot", add_quarot_tensors}, {"spqr", add_spqr_tensors},
+    {"gptq", add_gptq_tensors},     {"awq", add_awq_tensors},           {"qserve", add_qserve_tensors},
+    {"quarot", add_quarot_tensors}, {"spqr", add_spqr_tensors},         {"compressed-tensors", add_compressed_tensors},
+    {"fp8", add_fp8_tensors},       {"modelopt", add_modelopt_tensors}, {"bitsandbytes", add_bitsandbytes_tensors},
 };
 
 // Configurations that older writers put beside config.json, for directories where that names no method.
@@ -26,7 +29,8 @@ struct SideFile {
   const char* name;
   const char* method;  // unless the file says otherwise
 };
-constexpr SideFile kSideFiles[] = {{"quantize_config.json", "gptq"}, {"quant_config.json", "awq"}};
+constexpr SideFile kSideFiles[] = {
+    {"quantize_config.json", "gptq"}, {"quant_config.json", "awq"}, {"hf_quant_config.json", "modelopt"}};
 
 constexpr size_t kMaxSideFile = 10'000'000;
 
@@ -114,6 +118,7 @@ std::optional<Quantization> find_quantization(const std::string& path, const Jso
   }
   if (q.method.empty() && config.text("model_type") == kQuarotModel) q.method = "quarot";
   if (q.method.empty() && has_qserve_tensors(entries)) q.method = "qserve";
+  if (q.method.empty() && config.find("quip_params")) q.method = "QuIP#";
   if (q.method.empty()) return std::nullopt;
   check(find_method(q.method) != nullptr,
         "{}: weights quantized by '{}' cannot be read; these can: f16, bf16 and f32 directories, GGUF files, {}",
@@ -206,6 +211,29 @@ CheckpointTensor& add_grouped_codes(const QuantizedSource& source, const std::st
       [codes = std::move(codes), input](const Tensor& to) { fill_grouped(codes, input.get(), to); });
   t.input = std::move(input);
   return t;
+}
+
+std::shared_ptr<const InputTransform> group_order(const QuantizedSource& source, const std::string& name,
+                                                  int64_t inputs, int64_t group,
+                                                  std::shared_ptr<const InputTransform>& last) {
+  const auto bytes = source.entries.take(name, "I32", {inputs});
+  const auto group_of = [&](int64_t i) { return int64_t(int32_t(load_word(bytes.data(), i))); };
+  auto input = std::make_shared<InputTransform>();
+  input->order.resize(size_t(inputs));
+  std::iota(input->order.begin(), input->order.end(), 0);
+  std::stable_sort(input->order.begin(), input->order.end(),
+                   [&](int32_t a, int32_t b) { return group_of(a) < group_of(b); });
+  bool moved = false;
+  for (int64_t c = 0; c < inputs; ++c) {
+    const int64_t at = input->order[size_t(c)];
+    check(group_of(at) == c / group,
+          "'{}': tensor '{}' puts input {} into group {}, where groups of {} need {} (each group must have as many)",
+          source.path(), printable(name), at, group_of(at), group, c / group);
+    moved = moved || at != c;
+  }
+  if (!moved) return nullptr;
+  if (!last || !(*last == *input)) last = std::move(input);
+  return last;
 }
 
 }  // namespace quire

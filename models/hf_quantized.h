@@ -52,6 +52,10 @@ std::string add_qserve_tensors(const QuantizedSource& source);
 std::string add_quarot_tensors(const QuantizedSource& source);
 std::string add_spqr_tensors(const QuantizedSource& source);
 bool has_qserve_tensors(const Entries& entries);  // which say it alone: QServe writes no configuration
+std::string add_compressed_tensors(const QuantizedSource& source);
+std::string add_fp8_tensors(const QuantizedSource& source);
+std::string add_modelopt_tensors(const QuantizedSource& source);
+std::string add_bitsandbytes_tensors(const QuantizedSource& source);
 
 // ---- Shared by methods -------------------------------------------------------------------------------------------
 
@@ -83,6 +87,13 @@ struct GroupedCodes {
 // of columns the groups are of (`codes` are in the file's). Error if a scale is not finite or a zero out of range.
 CheckpointTensor& add_grouped_codes(const QuantizedSource& source, const std::string& module, GroupedCodes codes,
                                     std::shared_ptr<const InputTransform> input = {});
+
+// The order of inputs in which the groups of the entry `name` (the group of each input) lie together, as many in each;
+// null where they do as they are. `last`: of the matrix before, given again if it is the same, since q, k and v (gate
+// and up) of one writer share their order and so can share their x.
+std::shared_ptr<const InputTransform> group_order(const QuantizedSource& source, const std::string& name,
+                                                  int64_t inputs, int64_t group,
+                                                  std::shared_ptr<const InputTransform>& last);
 
 // Code i of a stream of `bits`-bit codes, lowest bits of 32-bit words first; word(w) gives word w.
 template <class Word>

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <cstring>
 
 #include "kernels/convert.h"
 
@@ -148,6 +149,29 @@ LinearPart load_part(SliceReader& reader, const PartPlan& plan) {
   return part;
 }
 
+// On the context's device; 0: none.
+Buffer static_scale(const Context& ctx, float scale) {
+  if (scale == 0.0f) return {};
+  Buffer buffer(sizeof(float), ctx.device);
+  if (ctx.device == Device::cpu) std::memcpy(buffer.data(), &scale, sizeof(float));
+  if constexpr (kCuda) {
+    if (ctx.device == Device::cuda) {
+      cuda::copy_async(buffer.data(), &scale, sizeof(float), ctx.stream);
+      cuda::synchronize(ctx.stream);
+    }
+  }
+  return buffer;
+}
+
+// Activations in scratch; with one static scale unless it is empty.
+Tensor scratch_for(const Context& ctx, Format format, int64_t rows, int64_t cols, std::byte* scale) {
+  const StorageOptions options{.row_align = 64, .sums = format.codec == id<Int8>, .device = ctx.device};
+  Tensor t = place_tensor(ctx.scratch->take_bytes(size_t(storage_bytes(format, rows, cols, options))), format, rows,
+                          cols, options);
+  if (scale) t.scale = {scale, 0, 1};
+  return t;
+}
+
 }  // namespace
 
 std::vector<PartPlan> plan_linear(const Context& ctx, const Checkpoint& checkpoint,
@@ -158,10 +182,12 @@ std::vector<PartPlan> plan_linear(const Context& ctx, const Checkpoint& checkpoi
     const CheckpointTensor& t = checkpoint.listed(name + ".weight");
     const Format weight = scheme.native ? format_of(t.tensor) : format;
     const Format wanted = activation_format(scheme, weight, t.activation);
-    if (parts.empty() || !parts.back().can_hold(weight, t.input) || !(activation == wanted)) {
+    const float input_scale = scheme.native_activation ? t.input_scale : 0.0f;
+    if (parts.empty() || !parts.back().can_hold(weight, input_scale, t.input) || !(activation == wanted)) {
       parts.emplace_back();
       parts.back().problem = {weight, wanted, 0, t.tensor.cols};
       parts.back().input = t.input;
+      parts.back().input_scale = input_scale;
       activation = wanted;
     }
     PartPlan& part = parts.back();
@@ -178,8 +204,9 @@ std::vector<PartPlan> plan_linear(const Context& ctx, const Checkpoint& checkpoi
   return parts;
 }
 
-bool PartPlan::can_hold(Format weight, const std::shared_ptr<const InputTransform>& transform) const {
-  return problem.w == weight && (input == transform || (input && transform && *input == *transform));
+bool PartPlan::can_hold(Format weight, float scale, const std::shared_ptr<const InputTransform>& transform) const {
+  return problem.w == weight && input_scale == scale &&
+         (input == transform || (input && transform && *input == *transform));
 }
 
 int64_t PartPlan::bytes() const {
@@ -192,7 +219,12 @@ std::string PartPlan::description() const {
   for (const std::string& name : names) text += (text.empty() ? "" : "+") + short_name(name);
   text = fmt::format("{}: {} x {} in {}", text, to_string(problem.w), to_string(problem.x),
                      layout ? layout->name : "rows");
+  if (input_scale != 0.0f) text += " (static scale)";
   return input ? text + fmt::format(" ({})", describe(*input)) : text;
+}
+
+Tensor Linear::input_tensor(const Context& ctx, int64_t rows) const {
+  return scratch_for(ctx, input_, rows, k_, static_input_ ? parts_[0].input_scale.data() : nullptr);
 }
 
 Linear Linear::load(const Context& ctx, const Checkpoint& checkpoint, const std::vector<std::string>& names,
@@ -206,6 +238,7 @@ Linear Linear::load(SliceReader& reader, const std::vector<std::string>& names, 
   for (const PartPlan& plan : plan_linear(reader.context(), reader.checkpoint(), names, scheme, format)) {
     LinearPart part = load_part(reader, plan);
     part.transform = LoadedTransform(reader.context(), plan.input, plan.problem.k);
+    part.input_scale = static_scale(reader.context(), plan.input_scale);
     part.begin = linear.n_;
     linear.n_ += part.weight.problem.n;
     linear.k_ = part.weight.problem.k;
@@ -218,8 +251,10 @@ Linear Linear::load(SliceReader& reader, const std::vector<std::string>& names, 
   }
   linear.input_ = linear.parts_[0].weight.problem.x;
   for (const LinearPart& part : linear.parts_) {
-    if (part.transform || !(part.weight.problem.x == linear.input_)) linear.input_ = {id<F32>, 0};
+    const bool apart = &part != &linear.parts_[0] && (part.input_scale.data() || linear.parts_[0].input_scale.data());
+    if (part.transform || apart || !(part.weight.problem.x == linear.input_)) linear.input_ = {id<F32>, 0};
   }
+  linear.static_input_ = linear.parts_[0].input_scale.data() && linear.input_ == linear.parts_[0].weight.problem.x;
   return linear;
 }
 
@@ -231,11 +266,8 @@ void Linear::run(const Context& ctx, const Tensor& x, const Tensor& y, const flo
     const Format wanted = part.weight.problem.x;
     Tensor in = part.transform ? part.transform.apply(ctx, x) : x;
     if (!(format_of(in) == wanted)) {
-      const bool sums = wanted.codec == id<Int8>;
-      const StorageOptions options{.row_align = 64, .sums = sums, .device = ctx.device};
       const Tensor from = in;
-      in = place_tensor(ctx.scratch->take_bytes(size_t(storage_bytes(wanted, x.rows, x.cols, options))), wanted, x.rows,
-                        x.cols, options);
+      in = scratch_for(ctx, wanted, x.rows, x.cols, part.input_scale.data());
       convert(ctx, from, in);
     }
     Epilogue epilogue;

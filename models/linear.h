@@ -17,6 +17,7 @@ struct LinearPart {
   Buffer device_bias;  // the same on a GPU
   int64_t begin = 0;   // first column of y
   LoadedTransform transform;
+  Buffer input_scale;  // an f32 on the context's device: of static activations; empty: found at run time
 };
 
 // A part before it is loaded: what it will be and take follows from the configuration and the scheme alone.
@@ -27,8 +28,9 @@ struct PartPlan {
   bool stored = true, aligned = true;  // in the format already; every matrix begins on a multiple of 64 rows
   bool bias = false;
   std::shared_ptr<const InputTransform> input;
+  float input_scale = 0.0f;  // of static activations; 0: found at run time
   int64_t bytes() const;
-  bool can_hold(Format weight, const std::shared_ptr<const InputTransform>& transform) const;
+  bool can_hold(Format weight, float scale, const std::shared_ptr<const InputTransform>& transform) const;
   std::string description() const;  // "q_proj+k_proj+v_proj: int8 x int8 in LAYOUT"
 };
 std::vector<PartPlan> plan_linear(const Context& ctx, const Checkpoint& checkpoint,
@@ -42,8 +44,11 @@ class Linear {
                      const Scheme& scheme, Format format);
   static Linear load(SliceReader& reader, const std::vector<std::string>& names, const Scheme& scheme, Format format);
 
-  // The format x should be written in: what every part reads, or f32 if they differ or transform it.
+  // The format x should be written in: what every part reads, or f32 if they differ (also in a static scale) or
+  // transform it.
   Format input() const { return input_; }
+  // Scratch for x (T, K) in input(), with the scale of static activations where they are.
+  Tensor input_tensor(const Context& ctx, int64_t rows) const;
   int64_t n() const { return n_; }
   int64_t k() const { return k_; }
   // x (T, K) in input(), y (T, N) f32; residual (T, N) with y's pitch, or null.
@@ -58,6 +63,7 @@ class Linear {
   std::vector<LinearPart> parts_;
   std::string label_;  // "matmul q+k+v", for profiles
   Format input_;
+  bool static_input_ = false;  // with the first part's scale
   int64_t n_ = 0, k_ = 0;
 };
 

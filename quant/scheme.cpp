@@ -172,6 +172,7 @@ Scheme choose_scheme(std::string_view text, std::string_view kv, const std::opti
   }
   scheme.kv = asked.kv;
   if (scheme.kv.name != kDefaultCache) scheme.name += scheme.kv.name;
+  if (scheme.name.empty()) scheme.name = kWholes[0].word;
   return scheme;
 }
 

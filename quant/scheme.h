@@ -14,6 +14,11 @@ struct KvScheme {
   KvFormat k, v;
 };
 
+// What one layer's codes are multiplied by in a cache whose scales are static (kvfp8).
+struct KvScale {
+  float k = 1.0f, v = 1.0f;
+};
+
 struct Scheme {
   std::string name = "own";       // canonical: every part spelled out, f16 cache left out; parses to the same scheme
   bool native = true;             // run the file's own weight formats

@@ -28,6 +28,7 @@ struct Target {
 constexpr size_t kHeapFactor = 64;
 
 std::vector<Target> reader_targets();
+std::vector<Target> quantized_targets();
 std::vector<Target> text_targets();
 std::vector<Target> app_targets();
 const std::vector<Target>& targets();  // all of them

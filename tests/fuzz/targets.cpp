@@ -13,6 +13,7 @@ namespace {
 
 constexpr std::string_view kMark = "\n=== ";
 constexpr const char* kNames[] = {"config.json",
+                                  "hf_quant_config.json",
                                   "tokenizer.json",
                                   "tokenizer_config.json",
                                   "generation_config.json",
@@ -44,7 +45,7 @@ void for_each_file(std::string_view input, Fn&& fn) {
 const std::vector<Target>& targets() {
   static const std::vector<Target> all = [] {
     std::vector<Target> list = reader_targets();
-    for (auto* more : {text_targets, app_targets}) {
+    for (auto* more : {quantized_targets, text_targets, app_targets}) {
       for (Target& t : more()) list.push_back(std::move(t));
     }
     return list;

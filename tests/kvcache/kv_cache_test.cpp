@@ -331,6 +331,28 @@ TEST_P(Cache, RefusesWhatDoesNotContinue) {
 INSTANTIATE_TEST_SUITE_P(Words, Cache, testing::ValuesIn(kCacheWords),
                          [](const auto& i) { return std::string(i.param); });
 
+// Powers of two: keys and values that are so much larger have the same codes, and results that are as much larger.
+TEST(StaticScales, ScaleKeysAndValues) {
+  Machines machines;
+  Rng rng(7);
+  const KvShape shape{4, 2, 64, 1};
+  const KvSequence plain = random_sequence(rng, shape, 150);
+  KvSequence scaled = plain;
+  for (float& x : scaled.q) x *= 0.25f;
+  for (float& x : scaled.k) x *= 4.0f;
+  for (float& x : scaled.v) x *= 0.5f;
+  KvCacheConfig config = kv_config(shape, "kvfp8", 3, 1, 192);
+  KvCache one(config);
+  config.scales = {{4.0f, 0.5f}};
+  KvCache other(config);
+  const std::vector<float> expected = kv_run(machines.context(), shape, one, one.open(), plain, 70);
+  std::vector<float> got = kv_run(machines.context(), shape, other, other.open(), scaled, 70);
+  for (float& x : got) x *= 2.0f;
+  EXPECT_EQ(got, expected);
+  config.scales.push_back({});
+  expect_error([&] { KvCache{config}; }, {"2 static scales", "1 layers"});
+}
+
 TEST(CacheBytes, ArePlannedFromTheConfiguration) {
   const KvShape s{4, 2, 128, 3};
   EXPECT_EQ(KvCache::page_bytes(kv_config(s, "kv8", 1, 1, 64)), 3 * 2 * 16896);
