@@ -178,10 +178,10 @@ TEST(HfGptq, MatricesShareAnActivationOnlyIfTheirOrdersAgree) {
   const Checkpoint checkpoint = Checkpoint::open(d.path);
   Machines machines;
   const std::string at = "model.layers.0.self_attn.";
-  const Linear linear =
-      Linear::load(machines.context(), checkpoint, {at + "q_proj", at + "k_proj", at + "v_proj"}, parse_scheme(""), {});
-  ASSERT_EQ(linear.parts().size(), 2u);
-  EXPECT_EQ(linear.parts()[0].names, "q_proj+k_proj");
+  const std::vector<std::string> qkv = {at + "q_proj", at + "k_proj", at + "v_proj"};
+  const std::vector<PartPlan> parts = plan_linear(machines.context(), checkpoint, qkv, parse_scheme(""), {});
+  ASSERT_EQ(parts.size(), 2u);
+  EXPECT_EQ(parts[0].names, (std::vector<std::string>{at + "q_proj", at + "k_proj"}));
 }
 
 TEST(HfGptq, RulesForSingleModules) {
