@@ -63,6 +63,7 @@ inline MmaForce choose_segments(const FragShape& s, int64_t m, int64_t multiproc
     if (e4m3 && one_wave) return {32, 16, 0, 0};
   }
   if ((halfs && m > 64 && 10 * large_tiles >= 7 * multiprocessors) || (several && m > 512)) return {128, 0, 0, 0};
+  if (halfs && m > 32) return {64, 0, 0, 0};  // their weights are large: not to be read again for more tiles of tokens
   // The fewest tokens a tile with which four blocks a multiprocessor hold all tiles.
   for (const int tokens : {8, 16, 32}) {
     if (tokens == 8 && m > 32) continue;
@@ -77,7 +78,7 @@ constexpr int64_t kBlasRows = 64, kBlasValues = int64_t(4) << 20;
 inline bool blas_is_faster(const FragShape& s, int64_t m, int64_t multiprocessors) {
   if (m < kBlasRows || s.n * s.k < kBlasValues) return false;
   const auto [many, one_wave, long_k, large_tiles] = choice_size(s, m, multiprocessors);
-  if (!s.half()) return m > 256 && (m >= 1024 || 2 * large_tiles < 3 * multiprocessors);
+  if (!s.half()) return m >= 256 && (m >= 1024 || 2 * large_tiles < 3 * multiprocessors);
   const bool as_it_is = s.code == FragCode::half_float;
   return m >= 256 || (m >= 128 && (one_wave || (as_it_is && !many))) || (one_wave && as_it_is);
 }
