@@ -184,7 +184,7 @@ TEST_P(OwnFormats, NothingElseMatters) {
   TinyModelOptions o = options(codec);
   o.embedding = codec;
   if (info(codec).align > 32) {  // rows of whole blocks
-    o.layers = 1, o.hidden = o.ffn = 256, o.head_dim = 64;
+    o.layers = 1, o.hidden = o.ffn = 256, o.heads = 8;
   }
   const Checkpoint checkpoint = gguf(o);
   expect_independent(checkpoint, "own");
@@ -224,7 +224,7 @@ TEST_F(Network, MixedFormatsInOneFile) {
 // As llama.cpp's Q4_K_M: most of it in one k-quant, some in a finer one, narrow rows in blocks of 32.
 TEST_F(Network, MixedBlocksOfGguf) {
   TinyModelOptions o = options(id<Q4_K>);
-  o.hidden = o.ffn = 256, o.head_dim = 64;
+  o.hidden = o.ffn = 256, o.heads = 8;
   o.embedding = id<Q6_K>;
   o.mixed = {{"v_proj", id<Q6_K>}, {"down_proj", id<Q5_0>}, {"o_proj", id<Q8_0>}, {"up_proj", id<Q3_K>}};
   const Checkpoint checkpoint = gguf(o);
