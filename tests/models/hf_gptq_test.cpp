@@ -3,8 +3,8 @@
 
 #include "models/linear.h"
 #include "tests/expect_error.h"
+#include "tests/models/equal_formats.h"
 #include "tests/models/quantized_directory.h"
-#include "tests/models/quantized_model.h"
 #include "tests/op_test.h"
 #include "tests/temp_dir.h"
 #include "tests/test_data.h"
@@ -104,8 +104,9 @@ TEST(HfGptq, ComputesWhatItsValuesCompute) {
             write_gptq(w, module, m, 0, true);
           });
       SCOPED_TRACE(fmt::format("{} bits, symmetric {}", bits, symmetric));
-      EXPECT_TRUE(compute(*open_small(d.path)) == compute(*open_small(d.floats)));
-      EXPECT_TRUE(compute(*open_small(d.path, "f32")) == compute(*open_small(d.floats)));
+      EXPECT_TRUE(equal_on_cpu(d.path, d.floats));
+      expect_near_on_gpu(d.path);
+      EXPECT_TRUE(equal_on_cpu(d.path, d.floats, "f32"));
     }
   }
 }
@@ -203,7 +204,8 @@ TEST(HfGptq, RulesForSingleModules) {
                                     });
   expect_values(d);
   EXPECT_EQ(Checkpoint::open(d.path).container(), "safetensors, GPTQ, 4 bits, groups of 32, rules for single modules");
-  EXPECT_TRUE(compute(*open_small(d.path)) == compute(*open_small(d.floats)));
+  EXPECT_TRUE(equal_on_cpu(d.path, d.floats));
+  expect_near_on_gpu(d.path);
 }
 
 TEST(HfAwq, KeepsCodesZerosAndScales) {
@@ -223,7 +225,8 @@ TEST(HfAwq, KeepsCodesZerosAndScales) {
           });
       SCOPED_TRACE(fmt::format("{} {}", version, group));
       expect_values(d);
-      EXPECT_TRUE(compute(*open_small(d.path)) == compute(*open_small(d.floats)));
+      EXPECT_TRUE(equal_on_cpu(d.path, d.floats));
+      expect_near_on_gpu(d.path);
     }
   }
 }

@@ -31,11 +31,12 @@ inline WriteResult quantize(const std::string& source, const std::string& scheme
 }
 
 inline std::unique_ptr<Engine> open_small(const std::string& model, const std::string& scheme = "",
-                                          const std::string& kv = "") {
+                                          const std::string& kv = "", const std::string& device = "") {
   EngineOptions options;
   options.model = model;
   options.scheme = scheme;
   options.kv = kv;
+  options.device = device;
   options.threads = 1;
   options.memory_limit = 256 << 20;
   options.cache_tokens = 128;
