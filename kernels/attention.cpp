@@ -22,14 +22,16 @@ constexpr int64_t kJobsPerThread = 4;  // enough for threads to end at about the
 struct Tile {
   const BatchSequence* sequence;
   int64_t sequence_index, kv_head, token0, tokens;  // token0: offset in the sequence's rows of this batch
-  float* parts;                                     // of a tile cut into spans: the result of each, for the join
+  int64_t window;
+  float* parts;  // of a tile cut into spans: the result of each, for the join
   int64_t position() const { return sequence->position + token0; }
-  int64_t spans() const { return (position() + tokens + kSpanTokens - 1) / kSpanTokens; }
+  int64_t first_span() const { return AttentionShape::hidden(position(), window) / kSpanTokens; }
+  int64_t spans() const { return (position() + tokens + kSpanTokens - 1) / kSpanTokens - first_span(); }
 };
 
 struct Job {
   const Tile* tile;
-  int64_t first_span, spans;
+  int64_t first_span, spans;  // counted from the tile's first
 };
 
 // Hands out pieces of one block; without a block it only counts.
@@ -76,6 +78,7 @@ struct Attention {
   const KvView& kv;
   const Tensor& out;
   int64_t group, channels;
+  float softmax_scale;
 
   Tensor part(const Tile& tile, int64_t page, bool keys) const {
     const bool open = kv.layout.sealed() && page == tile.position() / kP;
@@ -92,7 +95,6 @@ struct Attention {
 };
 
 void Attention::take_queries(const Tile& tile, const Work& work) const {
-  const float softmax_scale = 1.0f / std::sqrt(float(channels));
   const int64_t row0 = tile.sequence->first + tile.token0, width = group * channels;
   for (int64_t t = 0; t < tile.tokens; ++t) {
     const float* in = q.data.row<const float>(row0 + t) + tile.kv_head * width;
@@ -105,7 +107,7 @@ void Attention::take_queries(const Tile& tile, const Work& work) const {
 
 void Attention::run_span(const Tile& tile, int64_t span, const Work& work, const AttentionRows& result) const {
   constexpr int64_t kPages = kSpanTokens / kP;
-  const int64_t first = span * kSpanTokens, sees = tile.position() + 1 - first;
+  const int64_t first = (tile.first_span() + span) * kSpanTokens, sees = tile.position() + 1 - first;
   const int64_t tokens = std::min(kSpanTokens, sees + tile.tokens - 1);
   Tensor keys[kPages], values[kPages];
   for (int64_t i = 0; i * kP < tokens; ++i) {
@@ -116,6 +118,7 @@ void Attention::run_span(const Tile& tile, int64_t span, const Work& work, const
              .values = values,
              .tokens = tokens,
              .first_sees = sees,
+             .first_hidden = tile.window > 0 ? sees - tile.window : -kSpanTokens - kP,
              .rows = tile.tokens * group,
              .group = group,
              .channels = channels,
@@ -172,10 +175,10 @@ void Attention::join_parts(const Tile& tile) const {
 
 // How a step is cut; nothing of it changes a result.
 struct Cut {
-  int64_t tile_tokens, tiles = 0, jobs = 0, split_tiles = 0, split_spans = 0;
+  int64_t window, tile_tokens, tiles = 0, jobs = 0, split_tiles = 0, split_spans = 0;
   int64_t most_rows = 0;
 
-  Cut(const Batch& batch, int64_t kv_heads, int64_t group, int threads) {
+  Cut(const Batch& batch, int64_t kv_heads, int64_t group, int64_t window, int threads) : window(window) {
     // Tiles as large as leave every thread several; a power of two, so that pages are whole tiles.
     const int64_t wanted = batch.size() * kv_heads / (kJobsPerThread * threads);
     tile_tokens = largest_tile(group);
@@ -208,7 +211,7 @@ struct Cut {
       for (int64_t h = 0; h < kv_heads; ++h) {
         for (int64_t t = 0; t < s.count;) {
           const int64_t n = std::min({tile_tokens, s.count - t, kP - (s.position + t) % kP});
-          fn(Tile{&s, int64_t(i), h, t, n, nullptr});
+          fn(Tile{&s, int64_t(i), h, t, n, window, nullptr});
           t += n;
         }
       }
@@ -287,9 +290,11 @@ int64_t gpu_attention_scratch(const KvLayout& layout, int64_t heads, int64_t kv_
   return bytes;
 }
 
-void attention(const Context& ctx, const Tensor& q, const KvView& kv, const Batch& batch, int64_t heads,
+void attention(const Context& ctx, const Tensor& q, const KvView& kv, const Batch& batch, const AttentionShape& shape,
                const Tensor& out, std::string_view kernel) {
-  const int64_t channels = kv.layout.head_dim;
+  const int64_t channels = kv.layout.head_dim, heads = shape.heads;
+  check(shape.window >= 0 && shape.scale >= 0, "attention: a window of {} tokens and a scale of {} are not possible",
+        shape.window, shape.scale);
   check(q.codec == id<F32> && out.codec == id<F32> && q.rows == batch.size() && out.rows == q.rows &&
             q.cols == heads * channels && out.cols == q.cols,
         "attention: q {} and out {} are not f32 ({}, {} heads of {})", describe(q), describe(out), batch.size(), heads,
@@ -303,7 +308,7 @@ void attention(const Context& ctx, const Tensor& q, const KvView& kv, const Batc
         "of a multiple of 16, do",
         k.name, v.name, channels);
   bool fast = false;
-  if constexpr (kCuda) fast = ctx.device == Device::cuda && cuda::attention_mma_supports(kv, batch, heads);
+  if constexpr (kCuda) fast = ctx.device == Device::cuda && cuda::attention_mma_supports(kv, batch, shape);
   const bool mma = kernel == "mma" || kernel == "mma_fixed" || kernel == "mma_prefill";
   check(
       kernel.empty() || kernel == "generic" || (mma && fast),
@@ -328,14 +333,15 @@ void attention(const Context& ctx, const Tensor& q, const KvView& kv, const Batc
                                                   : cuda::AttentionCuts::even;
         return cuda::attention_mma(ctx, q, kv, batch, heads, out, cuts);
       }
-      return cuda::attention(ctx, q, kv, batch, heads, out);
+      return cuda::attention(ctx, q, kv, batch, shape, out);
     }
   }
   const cpu::AttentionSimd& simd = ctx.isa == Isa::avx512 ? cpu::kAttentionAvx512
                                    : ctx.isa == Isa::avx2 ? cpu::kAttentionAvx2
                                                           : cpu::kAttentionBaseline;
   const int64_t group = heads / kv.kv_heads;
-  run_cut(ctx, {simd, q, kv, out, group, channels}, batch, Cut(batch, kv.kv_heads, group, ctx.pool->threads()));
+  run_cut(ctx, {simd, q, kv, out, group, channels, shape.softmax_scale(channels)}, batch,
+          Cut(batch, kv.kv_heads, group, shape.window, ctx.pool->threads()));
 }
 
 }  // namespace quire

@@ -26,6 +26,7 @@ struct Args {
   KvView kv;
   const int32_t *slots, *positions;
   int64_t rows, group, chunks;  // chunks: blocks that share the query heads of a kv head
+  int64_t window;               // AttentionShape::window
   float softmax_scale;
 };
 
@@ -149,10 +150,13 @@ __device__ __noinline__ float add_offsets(const Tensor& v, int64_t n, int64_t g,
   return lane;
 }
 
-__device__ void softmax(const Item& item, int64_t n, bool first, Shared& s) {
+// The first `hidden` of n tokens lie before the window.
+__device__ void softmax(const Item& item, int64_t hidden, int64_t n, bool first, Shared& s) {
   const int warp = threadIdx.x / 32, l = threadIdx.x % 32;
   if (warp >= item.heads) return;
   float* row = s.scores[warp];
+  for (int64_t i = l; i < hidden; i += 32) row[i] = -1.0e30f;
+  __syncwarp();
   float peak = row[0];
   for (int64_t i = l; i < n; i += 32) peak = fmaxf(peak, row[i]);
   for (int width = 16; width > 0; width /= 2) peak = fmaxf(peak, __shfl_xor_sync(kWholeWarp, peak, width));
@@ -221,7 +225,9 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(const __grid_consta
   }
   __syncthreads();
   const int64_t length = item.position + 1;
-  for (int64_t first = 0; first < length; first += kSpanTokens) {
+  const int64_t hidden = AttentionShape::hidden(item.position, a.window);
+  const int64_t start = hidden / kSpanTokens * kSpanTokens;
+  for (int64_t first = start; first < length; first += kSpanTokens) {
     const int64_t n = length - first < kSpanTokens ? length - first : kSpanTokens, page0 = first / kP;
     for (int64_t i = 0; i * kP < n; ++i) {
       const Tensor k = keys_of(a, item, page0 + i);
@@ -230,9 +236,9 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(const __grid_consta
         if constexpr (C::kLinear) score_page<C>(item, k, in_page, s, i * kP);
       });
     }
-    softmax(item, n, first == 0, s);
+    softmax(item, first == start ? hidden - start : 0, n, first == start, s);
     __syncthreads();
-    join_values(a, item, page0, n, first == 0, s);
+    join_values(a, item, page0, n, first == start, s);
   }
   for (int64_t j = threadIdx.x; j < channels * item.heads; j += kThreads) {
     const int64_t h = j / channels;
@@ -242,7 +248,7 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(const __grid_consta
 
 }  // namespace
 
-void attention(const Context& ctx, const Tensor& q, const KvView& kv, const Batch& batch, int64_t heads,
+void attention(const Context& ctx, const Tensor& q, const KvView& kv, const Batch& batch, const AttentionShape& shape,
                const Tensor& out) {
   if (q.rows == 0) return;
   Args a{};
@@ -254,9 +260,10 @@ void attention(const Context& ctx, const Tensor& q, const KvView& kv, const Batc
   a.slots = batch.device.slots;
   a.positions = batch.device.positions;
   a.rows = q.rows;
-  a.group = heads / kv.kv_heads;
+  a.group = shape.heads / kv.kv_heads;
+  a.window = shape.window;
   a.chunks = (a.group + kHeads - 1) / kHeads;
-  a.softmax_scale = 1.0f / std::sqrt(float(kv.layout.head_dim));
+  a.softmax_scale = shape.softmax_scale(kv.layout.head_dim);
   const int64_t blocks = a.rows * kv.kv_heads * a.chunks;
   attention_kernel<<<unsigned(blocks), kThreads, 0, ctx.stream>>>(a);
   check_launch("attention_kernel");

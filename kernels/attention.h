@@ -19,6 +19,7 @@
 // Spans are there so that threads can share one long sequence, and so that the memory a tile of queries takes does not
 // grow with the sequence.
 #pragma once
+#include <cmath>
 #include <string_view>
 
 #include "kernels/context.h"
@@ -31,17 +32,32 @@ constexpr int64_t kMaxQueryGroup = 32;  // query heads that share a kv head
 constexpr int64_t kMaxHeadDim = 512;
 constexpr int64_t kSpanTokens = 4 * kPageTokens;
 
+// What of a layer attention needs to know beside its cache.
+struct AttentionShape {
+  int64_t heads;
+  int64_t window;  // a query sees so many tokens, the last of them its own; 0: all before it
+  float scale;     // of the scores; 0: 1/sqrt(C)
+
+  AttentionShape(int64_t heads, int64_t window = 0, float scale = 0.0f) : heads(heads), window(window), scale(scale) {}
+  float softmax_scale(int64_t channels) const { return scale > 0 ? scale : 1.0f / std::sqrt(float(channels)); }
+  // Tokens that a query at `position` does not see.
+  QUIRE_HD static int64_t hidden(int64_t position, int64_t window) {
+    return window > 0 && position >= window ? position + 1 - window : 0;
+  }
+};
+
 // q (T, heads * C) f32, rotated; out (T, heads * C) f32. heads is a multiple of kv.kv_heads. The batch's keys and
-// values are already in the cache.
+// values are already in the cache. With a window a row's first span is the one its first token lies in; tokens before
+// it count as scores of -1e30, whose p is 0.
 // `kernel` forces one by name (tests, benchmarks); Error if it does not support the problem. "generic": the written
 // order; everything, and the only one of the CPU. On a GPU, for heads of 64 or 128 and the formats listed in
-// kernels/cuda/kv_fields.h: "mma", taken where it can, multiplies codes on tensor cores. q and the softmax's weights
-// are rounded to f16 (relative 2^-11), sums are f32; sequences are cut so that the batch is shared evenly, and their
-// last bits depend on it. "mma_fixed": cut by a sequence's own length, results do not depend on what else is in the
-// batch, but a token alone in its step has another kernel than one of a longer chunk. "mma_prefill": all have that one,
-// uncut, so results do not depend on chunks either; taken if the context is `deterministic`. Slow for one long
-// sequence.
-void attention(const Context& ctx, const Tensor& q, const KvView& kv, const Batch& batch, int64_t heads,
+// kernels/cuda/kv_fields.h, without a window that the context passes: "mma", taken where it can, multiplies codes on
+// tensor cores. q and the softmax's weights are rounded to f16 (relative 2^-11), sums are f32; sequences are cut so
+// that the batch is shared evenly, and their last bits depend on it. "mma_fixed": cut by a sequence's own length,
+// results do not depend on what else is in the batch, but a token alone in its step has another kernel than one of a
+// longer chunk. "mma_prefill": all have that one, uncut, so results do not depend on chunks either; taken if the
+// context is `deterministic`. Slow for one long sequence.
+void attention(const Context& ctx, const Tensor& q, const KvView& kv, const Batch& batch, const AttentionShape& shape,
                const Tensor& out, std::string_view kernel = {});
 
 // The most scratch it takes on a GPU: of one launch of the decode kernel.

@@ -27,4 +27,10 @@ QUIRE_HD inline float exp_f32(float x) {
 // Below -88.3 the true value is less than 4.1e-37 away from 0.
 QUIRE_HD inline float silu(float x) { return x < -88.3f ? 0.0f : x / (1.0f + exp_f32(-x)); }
 
+// x / 2 * (1 + tanh(u)), u = sqrt(2 / pi) (x + 0.044715 x^3), which is x / (1 + exp(-2 u)).
+QUIRE_HD inline float gelu_tanh(float x) {
+  const float u = 1.59576912f * (x + 0.044715f * (x * x * x));
+  return u < -88.3f ? 0.0f : x / (1.0f + exp_f32(-u));
+}
+
 }  // namespace quire

@@ -11,6 +11,7 @@ inline constexpr const char* kCacheWords[] = {"kvf16", "kv8",    "kvfp8",  "k8v4
 
 struct KvShape {
   int64_t heads = 6, kv_heads = 2, channels = 64, layers = 1;
+  int64_t window = 0;
 };
 
 struct KvSequence {
@@ -92,7 +93,7 @@ inline std::vector<float> kv_step(const Context& ctx, const KvShape& s, KvCache&
     cache.append(ctx, layer, batch, layer % 2 == 0 ? k : v, layer % 2 == 0 ? v : k);
     const Tensor result = f32_view(out.data() + layer * batch.size() * wide, batch.size(), wide);
     const Tensor y = there ? gpu.out(result) : result;
-    attention(ctx, q, cache.view(layer), batch, s.heads, y, kernel);
+    attention(ctx, q, cache.view(layer), batch, {s.heads, s.window}, y, kernel);
     if (there) copy_tensor(gpu.back(y), result);
   }
   cache.end_step(batch);

@@ -184,9 +184,11 @@ QUIRE_INLINE Floats exp_of_negative(Floats x) {
   return zero_below(x, -87.3f, mul(y, power_of_two(shifted)));
 }
 
-// s[i] = exp(s[i] - peak) for i < seen, 0 from there to padded.
-void softmax(float* s, int64_t seen, int64_t padded, float& peak, float& total) {
+// s[i] = exp(s[i] - peak) for hidden <= i < seen, 0 elsewhere. If that is none, what comes out vanishes in the join:
+// its peak is far below any other.
+void softmax(float* s, int64_t hidden, int64_t seen, int64_t padded, float& peak, float& total) {
   for (int64_t i = seen; i < padded; ++i) s[i] = -1.0e30f;  // exp gives 0
+  for (int64_t i = 0; i < hidden; ++i) s[i] = -1.0e30f;
   Floats top = load(s), lanes = zero_floats();
   for (int64_t i = 16; i < padded; i += 16) top = larger(load(s + i), top);
   peak = largest(top);
@@ -238,9 +240,9 @@ void span(const AttentionSpan& s) {
     }
   }
   for (int64_t r = 0; r < s.rows; ++r) {
-    const int64_t seen = s.first_sees + r / s.group;
-    softmax(s.scores + r * kSpanTokens, seen < s.tokens ? seen : s.tokens, whole_lanes(s.tokens), s.result.peak[r],
-            s.result.total[r]);
+    const int64_t seen = s.first_sees + r / s.group, hidden = s.first_hidden + r / s.group;
+    softmax(s.scores + r * kSpanTokens, hidden < s.tokens ? hidden : s.tokens, seen < s.tokens ? seen : s.tokens,
+            whole_lanes(s.tokens), s.result.peak[r], s.result.total[r]);
   }
   memset(s.offsets, 0, size_t(s.rows * s.v_groups * 16) * sizeof(float));
   for (int64_t i = 0; i < s.tokens; i += kP) {

@@ -17,9 +17,13 @@ bool named(KvPairList<Pairs...>, const KvLayout& layout) {
 
 }  // namespace
 
-bool attention_mma_supports(const KvView& kv, const Batch& batch, int64_t heads) {
-  return named(KvPairs{}, kv.layout) && (kv.layout.head_dim == 64 || kv.layout.head_dim == 128) &&
-         heads / kv.kv_heads <= kMaxMmaGroup && head_slots(heads, kv.kv_heads) <= kCountersASequence &&
+bool attention_mma_supports(const KvView& kv, const Batch& batch, const AttentionShape& shape) {
+  const int64_t heads = shape.heads;
+  // By what the cache can hold, not by what this batch holds: a recorded step runs again on longer sequences.
+  const bool sees_all = shape.window == 0 || shape.window >= kv.max_pages * kPageTokens;
+  return sees_all && shape.scale == 0 && named(KvPairs{}, kv.layout) &&
+         (kv.layout.head_dim == 64 || kv.layout.head_dim == 128) && heads / kv.kv_heads <= kMaxMmaGroup &&
+         head_slots(heads, kv.kv_heads) <= kCountersASequence &&
          int64_t(batch.sequences.size()) <= kMaxSequencesOnGpu && device_info(current_device()).major >= 8;
 }
 

@@ -26,6 +26,8 @@ struct Job {
         return (p.gather ? p.x + p.gather[r0 + i] * p.ld : x + i * p.ld)[c];
       case RowsFrom::norm:
         return x[c] * inv * p.weight[c];
+      case RowsFrom::gelu_glu:
+        return gelu_tanh(x[c]) * x[to.cols + c];
       default:
         return silu(x[c]) * x[to.cols + c];
     }

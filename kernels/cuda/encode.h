@@ -6,9 +6,10 @@
 namespace quire::cuda {
 
 enum class RowsFrom : uint8_t {
-  plain,  // x[row]
-  norm,   // rmsnorm of x[row]
-  glu,    // silu(x[row][:cols]) * x[row][cols:]
+  plain,     // x[row]
+  norm,      // rmsnorm of x[row]
+  glu,       // silu(x[row][:cols]) * x[row][cols:]
+  gelu_glu,  // the same with gelu_tanh
 };
 
 struct EncodePlan {

@@ -1,5 +1,6 @@
 // Device entry points of the ops; X.cpp has checked the shapes. All enqueue on ctx.stream.
 #pragma once
+#include "kernels/attention.h"
 #include "kernels/kv_view.h"
 #include "kernels/matmul.h"
 #include "kernels/sample.h"
@@ -27,12 +28,12 @@ void matmul_float(const Context& ctx, const float* x, int64_t ldx, int64_t rows,
                   const Epilogue& epilogue);
 void matmul_int(const Context& ctx, const Tensor& x, const Tensor& w, const Tensor& y, const Epilogue& epilogue);
 
-void attention(const Context& ctx, const Tensor& q, const KvView& kv, const Batch& batch, int64_t heads,
+void attention(const Context& ctx, const Tensor& q, const KvView& kv, const Batch& batch, const AttentionShape& shape,
                const Tensor& out);
 
 // attention.h's mma kernels: mma, mma_fixed, mma_prefill.
 enum class AttentionCuts : uint8_t { even, fixed, none };
-bool attention_mma_supports(const KvView& kv, const Batch& batch, int64_t heads);
+bool attention_mma_supports(const KvView& kv, const Batch& batch, const AttentionShape& shape);
 void attention_mma(const Context& ctx, const Tensor& q, const KvView& kv, const Batch& batch, int64_t heads,
                    const Tensor& out, AttentionCuts cuts);
 
@@ -51,6 +52,10 @@ void step_sample(const Context& ctx, const StepState& state, const Tensor& logit
 
 // random.h's numbers.
 void fill_normal(const Context& ctx, uint64_t seed, int64_t first, float deviation, const Tensor& out);
+
+void norm_heads(const Context& ctx, const Tensor& x, int64_t heads, const Tensor& weight, float eps);
+void add_normed(const Context& ctx, const Tensor& x, const Tensor& weight, float eps, const Tensor& h);
+void scale_rows(const Context& ctx, const Tensor& x, float factor);
 
 // Blocks of block_bytes from place pairs[2i] of `from` to place pairs[2i + 1] of `to`; pairs on the device.
 void copy_blocks(const Context& ctx, const std::byte* from, std::byte* to, const int32_t* pairs, int64_t count,

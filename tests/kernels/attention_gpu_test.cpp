@@ -16,8 +16,8 @@ class AttentionOnGpu : public testing::TestWithParam<const char*> {
 };
 
 TEST_P(AttentionOnGpu, PagesAndOutputsEqualTheCpus) {
-  for (const KvShape& shape :
-       {KvShape{6, 2, 64, 2}, KvShape{8, 8, 128, 1}, KvShape{7, 1, 32, 1}, KvShape{4, 2, 96, 1}}) {
+  for (const KvShape& shape : {KvShape{6, 2, 64, 2}, KvShape{8, 8, 128, 1}, KvShape{7, 1, 32, 1}, KvShape{4, 2, 96, 1},
+                               KvShape{6, 2, 64, 1, 40}}) {
     const Context cpu = machines_.context(), gpu = machines_.gpu();
     KvCacheConfig config = kv_config(shape, GetParam(), 12, 3, 320);
     KvCache here(config);
@@ -49,6 +49,25 @@ TEST_P(AttentionOnGpu, PagesAndOutputsEqualTheCpus) {
     const std::vector<float> expected = kv_step(cpu, shape, here, {{second, &c, 10}, {2, &c, 3}});
     ASSERT_EQ(first_difference(kv_step(gpu, shape, there, {{second, &c, 10}, {2, &c, 3}}, "generic"), expected), "")
         << "forked";
+  }
+}
+
+// Whole spans lie before the window of some queries of a chunk, or of all.
+TEST_P(AttentionOnGpu, WindowsSkipSpans) {
+  const KvShape shape{6, 2, 64, 1, 100};
+  const Context cpu = machines_.context(), gpu = machines_.gpu();
+  KvCacheConfig config = kv_config(shape, GetParam(), 10, 1, 640);
+  KvCache here(config);
+  config.device = Device::cuda;
+  config.stream = gpu.stream;
+  KvCache there(config);
+  const KvSequence a = random_sequence(rng_, shape, 600);
+  const int32_t slot = here.open();
+  ASSERT_EQ(there.open(), slot);
+  for (const int64_t n : {300, 100, 1, 150, 1}) {
+    const std::vector<float> expected = kv_step(cpu, shape, here, {{slot, &a, n}});
+    // No kernel named: those on tensor cores must not take it.
+    ASSERT_EQ(first_difference(kv_step(gpu, shape, there, {{slot, &a, n}}), expected), "") << n << " tokens";
   }
 }
 INSTANTIATE_TEST_SUITE_P(Kinds, AttentionOnGpu, testing::ValuesIn(kCacheWords));

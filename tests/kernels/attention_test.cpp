@@ -105,11 +105,11 @@ struct Row {
   std::vector<float> out;
 };
 
-// Tokens [first, last] of the sequence, seen from `position`.
+// Tokens [first, last] of the sequence, seen from `position`; those before `hidden` lie outside its window.
 Row span_of(const std::vector<float>& q, const History& k, const History& v, int64_t first, int64_t last,
-            int64_t position) {
+            int64_t position, int64_t hidden) {
   std::vector<float> p;
-  for (int64_t i = first; i <= last; ++i) p.push_back(score(q, k.from(i, position)));
+  for (int64_t i = first; i <= last; ++i) p.push_back(i < hidden ? -1.0e30f : score(q, k.from(i, position)));
   Row row;
   row.peak = *std::max_element(p.begin(), p.end());
   LaneSum total;
@@ -133,11 +133,13 @@ Row span_of(const std::vector<float>& q, const History& k, const History& v, int
 }
 
 // attention.h's order, for the query of one head at `position`.
-std::vector<float> written_order(const std::vector<float>& q, const History& k, const History& v, int64_t position) {
+std::vector<float> written_order(const std::vector<float>& q, const History& k, const History& v, int64_t position,
+                                 int64_t hidden) {
   Row row;
-  for (int64_t first = 0; first <= position; first += kSpanTokens) {
-    const Row next = span_of(q, k, v, first, std::min(first + kSpanTokens - 1, position), position);
-    if (first == 0) {
+  const int64_t start = hidden / kSpanTokens * kSpanTokens;
+  for (int64_t first = start; first <= position; first += kSpanTokens) {
+    const Row next = span_of(q, k, v, first, std::min(first + kSpanTokens - 1, position), position, hidden);
+    if (first == start) {
       row = next;
       continue;
     }
@@ -152,12 +154,12 @@ std::vector<float> written_order(const std::vector<float>& q, const History& k, 
 
 // The dense softmax over decoded keys and values in double; how far f32 may be from it.
 void expect_near_dense(const float* query, const std::vector<float>& got, const History& k, const History& v,
-                       int64_t position) {
-  const size_t channels = got.size(), n = size_t(position) + 1;
+                       int64_t position, int64_t hidden) {
+  const size_t channels = got.size(), n = size_t(position) + 1, seen_from = size_t(hidden);
   constexpr double kUnit = 0x1.0p-24;
   std::vector<double> s(n);
   double peak = -1e300, widest = 0.0;
-  for (size_t i = 0; i < n; ++i) {
+  for (size_t i = seen_from; i < n; ++i) {
     const Seen& t = k.from(int64_t(i), position);
     double magnitude = 0.0;
     for (size_t c = 0; c < channels; ++c) {
@@ -170,7 +172,7 @@ void expect_near_dense(const float* query, const std::vector<float>& got, const 
     peak = std::max(peak, s[i]);
   }
   double total = 0.0;
-  for (double& x : s) total += x = std::exp(x - peak);
+  for (size_t i = seen_from; i < n; ++i) total += s[i] = std::exp(s[i] - peak);
   // A score is at most C products, C sums of q, one term a group (at most C) and six roundings away; exp adds 2^-22;
   // both the weights and their total carry this. The chains over tokens round once a token, the total once in 16.
   // Joining spans: the steps from a span's peak to the last one go up only, so their roundings are those of one
@@ -180,7 +182,7 @@ void expect_near_dense(const float* query, const std::vector<float>& got, const 
   const double relative = std::expm1(2.0 * exponent) + (double(n) * 17.0 / 16.0 + 10.0 + 4.0 * joins) * kUnit;
   for (size_t c = 0; c < channels; ++c) {
     double exact = 0.0, magnitude = 0.0;
-    for (size_t i = 0; i < n; ++i) {
+    for (size_t i = seen_from; i < n; ++i) {
       const Seen& t = v.from(int64_t(i), position);
       const size_t g = c * t.scale.size() / channels;
       const double scaled = double(t.scale[g]) * double(t.code[c]), offset = t.offset[g];
@@ -247,9 +249,10 @@ class Attention : public testing::TestWithParam<const char*> {
       std::vector<float> q(query, query + s.channels);
       for (float& x : q) x *= 1.0f / std::sqrt(float(s.channels));
       const std::vector<float> out(got.out.begin() + long(at), got.out.begin() + long(at) + s.channels);
-      ASSERT_EQ(first_difference(out, written_order(q, k, v, position)), "")
+      const int64_t hidden = AttentionShape::hidden(position, s.window);
+      ASSERT_EQ(first_difference(out, written_order(q, k, v, position, hidden)), "")
           << "position " << position << ", head " << head << " of " << s.heads << ", " << s.channels << " channels";
-      expect_near_dense(query, out, k, v, position);
+      expect_near_dense(query, out, k, v, position, hidden);
     }
   }
 };
@@ -299,6 +302,29 @@ TEST_P(Attention, MachinesAreEqual) {
     const std::vector<float> out = kv_run(ctx, s, cache, cache.open(), sequence);
     if (expected.empty()) expected = out;
     EXPECT_EQ(first_difference(out, expected), "") << to_string(ctx.isa) << ", " << ctx.pool->threads() << " threads";
+  }
+}
+
+// A window hides the beginning of a span, whole spans, or all but the query itself.
+TEST_P(Attention, WindowHidesOlderTokens) {
+  Rng rng(14);
+  for (const int64_t window : {1, 50, 300}) {
+    const KvShape s{.heads = 6, .kv_heads = 2, .channels = 64, .window = window};
+    const KvSequence sequence = random_sequence(rng, s, 2 * kSpanTokens + 20);
+    std::vector<float> expected;
+    for (const int64_t chunk : {0, 100, 1}) {
+      KvCache cache(kv_config(s, GetParam(), 9, 1, 9 * kPageTokens));
+      const int32_t slot = cache.open();
+      Recorded got;
+      if (chunk == 1) got.out = kv_run(machines_.context(), s, cache, slot, sequence, 0, 2 * kSpanTokens - 2);
+      const std::vector<float> out = kv_run(machines_.context(), s, cache, slot, sequence, chunk);
+      got.out.insert(got.out.end(), out.begin(), out.end());
+      if (chunk == 0) {
+        expected = got.out;
+        compare(rng, s, cache, slot, sequence, got);
+      }
+      EXPECT_EQ(first_difference(got.out, expected), "") << "window " << window << ", in chunks of " << chunk;
+    }
   }
 }
 

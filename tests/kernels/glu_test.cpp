@@ -37,6 +37,25 @@ TEST_F(Glu, NearTheRealValue) {
   }
 }
 
+TEST_F(Glu, GeluIsNearTheRealValue) {
+  for (const float spread : {1.0f, 20.0f, 1e-6f}) {
+    constexpr int64_t kCols = 1000;
+    std::vector<float> x = normal(rng_, 2 * kCols, spread), y(kCols);
+    on_every_device(machines_, machines_.context(), {f32_view(x, 1, 2 * kCols)}, f32_view(y, 1, kCols),
+                    [&](const Context& ctx, const std::vector<Tensor>& in, const Tensor& out) {
+                      glu(ctx, in[0], out, Gate::gelu_tanh);
+                    });
+    for (size_t f = 0; f < kCols; ++f) {
+      const double gate = x[f], up = x[kCols + f], u = 0.7978845608028654 * (gate + 0.044715 * gate * gate * gate);
+      // 1 / (1 + exp(-2 u)) is 1 + tanh(u) over 2, without what cancels. -2 u is eight roundings of its size away,
+      // which exp turns into a relative error as large where the value is not 0 already.
+      const double exact = gate / (1.0 + std::exp(-2.0 * u)) * up, large = std::min(2.0 * std::fabs(u), 90.0);
+      const double relative = 8.0 * 0x1p-24 * large + (0x1.7p-24 + 3.0 * 0x1.0p-24) * 1.01;
+      ASSERT_NEAR(double(y[f]), exact, relative * std::fabs(exact) + 0x1p-120 * std::fabs(up)) << gate;
+    }
+  }
+}
+
 TEST_F(Glu, EveryOutputFormat) {
   constexpr int64_t kRows = 7, kCols = 100;
   std::vector<float> x = normal(rng_, kRows * 2 * kCols, 2.0f), y(kRows * kCols);
