@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/printable.h"
+#include "base/utf8.h"
 #include "models/byte_alphabet.h"
 
 namespace quire {
@@ -27,10 +28,13 @@ struct Candidate {
 
 }  // namespace
 
-Bpe::Bpe(const std::vector<std::string>& merges, const TokenIds& ids, int32_t unknown) {
+Bpe::Bpe(const std::vector<std::string>& merges, const TokenIds& ids, int32_t unknown, Symbols symbols)
+    : ids_(ids), symbols_(symbols) {
   for (int b = 0; b < 256; ++b) {
-    const std::string letter = byte_letter(static_cast<uint8_t>(b));
-    const auto it = ids.find(letter);
+    const bool letters = symbols == Symbols::bytes;
+    const std::string token = letters ? byte_letter(static_cast<uint8_t>(b)) : fmt::format("<0x{:02X}>", b);
+    const auto it = ids.find(token);
+    check(letters || it != ids.end(), "tokenizer: byte 0x{:02x} has no token '{}' to fall back to", b, token);
     bytes_[static_cast<size_t>(b)] = it == ids.end() ? unknown : it->second;
   }
   merges_.reserve(merges.size());
@@ -65,13 +69,30 @@ int32_t Bpe::byte_id(uint8_t byte) const {
   return id;
 }
 
+std::vector<int32_t> Bpe::first_symbols(std::string_view word) const {
+  std::vector<int32_t> first;
+  first.reserve(word.size());
+  for (size_t at = 0, size = 1; at < word.size(); at += size) {
+    if (symbols_ == Symbols::characters) {
+      size = std::max<size_t>(1, utf8_sequence(word, at));
+      if (const auto it = ids_.find(word.substr(at, size)); it != ids_.end()) {
+        first.push_back(it->second);
+        continue;
+      }
+    }
+    for (const char c : word.substr(at, size)) first.push_back(byte_id(static_cast<uint8_t>(c)));
+  }
+  return first;
+}
+
 void Bpe::encode(std::string_view word, std::vector<int32_t>& out) const {
   check(word.size() < INT32_MAX, "tokenizer: a word of {} bytes is too long", word.size());
-  const int32_t n = static_cast<int32_t>(word.size());
-  if (n == 1) return out.push_back(byte_id(static_cast<uint8_t>(word[0])));
-  std::vector<Symbol> symbols(word.size());
+  const std::vector<int32_t> first = first_symbols(word);
+  const int32_t n = static_cast<int32_t>(first.size());
+  if (n == 1) return out.push_back(first[0]);
+  std::vector<Symbol> symbols(first.size());
   std::vector<Candidate> heap;
-  heap.reserve(word.size());
+  heap.reserve(first.size());
   const auto consider = [&](int32_t at) {
     const Symbol& left = symbols[static_cast<size_t>(at)];
     const Symbol& right = symbols[static_cast<size_t>(left.next)];
@@ -81,8 +102,7 @@ void Bpe::encode(std::string_view word, std::vector<int32_t>& out) const {
     }
   };
   for (int32_t i = 0; i < n; ++i)
-    symbols[static_cast<size_t>(i)] = {byte_id(static_cast<uint8_t>(word[static_cast<size_t>(i)])), i - 1,
-                                       i + 1 < n ? i + 1 : -1};
+    symbols[static_cast<size_t>(i)] = {first[static_cast<size_t>(i)], i - 1, i + 1 < n ? i + 1 : -1};
   for (int32_t i = 0; i + 1 < n; ++i) consider(i);
   while (!heap.empty()) {
     const Candidate best = heap.front();

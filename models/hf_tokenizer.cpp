@@ -7,7 +7,9 @@
 #include "base/error.h"
 #include "base/mapped_file.h"
 #include "base/printable.h"
+#include "models/normalize.h"
 #include "models/pre_tokenizers.h"
+#include "models/sentencepiece_file.h"
 
 namespace quire {
 
@@ -21,7 +23,7 @@ std::string type_of(const JsonObject& o) {
   return *type;
 }
 
-// A key that would change the result must be absent, null, false or empty.
+// A key must be absent, null, false or empty.
 void refuse(const JsonObject& o, const char* key) {
   const Json* v = o.find(key);
   const bool neutral = !v || *v == false || *v == "" || *v == 0;
@@ -54,22 +56,16 @@ class Reader {
 
   TokenizerData read() {
     const std::string path = directory_ + "/tokenizer.json";
-    if (!std::filesystem::exists(path)) {
-      const bool sentencepiece = std::filesystem::exists(directory_ + "/tokenizer.model");
-      fail(fmt::format("'{}' is missing{}", path,
-                       sentencepiece ? "; SentencePiece's tokenizer.model is not supported yet" : ""));
-    }
+    if (!std::filesystem::exists(path)) return read_sentencepiece(path);
     const Json json = read_json_file(path, kMaxTokenizerBytes);
     const JsonObject root(json, fmt::format("'{}'", path));
-    data_.model = "bpe";
     const auto model = root.object("model");
     check(model.has_value(), "{}: 'model' is missing", root.where());
     read_model(*model);
     read_added(root);
     read_normalizer(root);
     read_pre_tokenizer(root);
-    const auto decoder = root.object("decoder");
-    check(decoder && type_of(*decoder) == "ByteLevel", "{}: only a ByteLevel decoder is supported", root.where());
+    read_decoder(root);
     read_post_processor(root);
     read_configs();
     if (const auto unknown = model->text("unk_token")) data_.unknown = find(*unknown);
@@ -77,6 +73,21 @@ class Reader {
   }
 
  private:
+  // Older directories have SentencePiece's file alone.
+  TokenizerData read_sentencepiece(const std::string& missing) {
+    const std::string added = directory_ + "/added_tokens.json", model = directory_ + "/tokenizer.model";
+    check(std::filesystem::exists(model), "'{}' is missing, and so is tokenizer.model", missing);
+    check(!std::filesystem::exists(added), "'{}': tokens beside tokenizer.model are not supported; tokenizer.json is",
+          added);
+    const TokenizerData file = data_ = read_sentencepiece_file(model);
+    for (size_t id = 0; id < file.tokens.size(); ++id) ids_.emplace(file.tokens[id], int32_t(id));
+    data_.eos.clear();
+    read_configs();
+    if (data_.eos.empty()) data_.eos = file.eos;
+    if (data_.unknown < 0) data_.unknown = file.unknown;
+    return std::move(data_);
+  }
+
   int32_t find(const std::string& token) const {
     const auto it = ids_.find(token);
     return it == ids_.end() ? -1 : it->second;
@@ -105,13 +116,18 @@ class Reader {
     const std::string type = model.text("type").value_or("BPE");
     check(type == "BPE", "{}: tokenizer model '{}' is not supported; byte-level BPE is", model.where(),
           printable(type));
-    for (const char* key : {"dropout", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", "byte_fallback"})
-      refuse(model, key);
+    for (const char* key : {"dropout", "continuing_subword_prefix", "end_of_word_suffix"}) refuse(model, key);
+    const bool fallback = model.boolean("byte_fallback").value_or(false);
+    data_.model = fallback ? "char-bpe" : "bpe";
+    if (!fallback) refuse(model, "fuse_unk");  // with a token for every byte nothing is unknown
     data_.whole_pieces = model.boolean("ignore_merges").value_or(false);
     const auto vocab = model.object("vocab");
     const Json* merges = model.array("merges");
     check(vocab && merges, "{}: 'vocab' and 'merges' are needed", model.where());
-    for (const auto& [token, id] : vocab->json().items()) place(token, id, TokenKind::normal, vocab->where());
+    for (const auto& [token, id] : vocab->json().items()) {
+      const bool byte = fallback && token.size() == 6 && token.starts_with("<0x") && token.ends_with('>');
+      place(token, id, byte ? TokenKind::byte : TokenKind::normal, vocab->where());
+    }
     for (const Json& merge : *merges) data_.merges.push_back(merge_text(merge, model.where()));
   }
 
@@ -135,21 +151,77 @@ class Reader {
       const JsonObject token((*added)[i], fmt::format("{}, added token {}", root.where(), i));
       const auto content = token.text("content");
       check(content && !content->empty() && token.find("id"), "{}: 'id' and 'content' are needed", token.where());
-      for (const char* key : {"lstrip", "rstrip", "single_word"}) refuse(token, key);
+      refuse(token, "single_word");
       const bool special = token.boolean("special").value_or(false);
       place(*content, *token.find("id"), special ? TokenKind::control : TokenKind::user_defined, token.where());
+      const bool left = token.boolean("lstrip").value_or(false), right = token.boolean("rstrip").value_or(false);
+      if (left || right) data_.strips.push_back({find(*content), left, right});
+      normalized_ = normalized_ || token.boolean("normalized").value_or(false);
     }
   }
 
-  void read_normalizer(const JsonObject& root) const {
+  bool characters() const { return data_.model == "char-bpe"; }
+
+  void read_normalizer(const JsonObject& root) {
     const auto normalizer = root.object("normalizer");
     if (!normalizer) return;
-    for_each_part(*normalizer, "normalizers", [](const JsonObject& part) {
-      fail(fmt::format("{}: normalizer '{}' is not supported", part.where(), printable(type_of(part))));
+    for_each_part(*normalizer, "normalizers", [&](const JsonObject& part) {
+      const std::string type = type_of(part);
+      if (type == "NFC" && !characters()) {
+        data_.nfc = true;
+      } else if (type == "Prepend" && characters()) {
+        check(!escapes_ && part.text("prepend") == kSpaceLetter, "{}: only a U+2581 before all else is supported",
+              part.where());
+        data_.add_prefix_space = true;
+      } else if (type == "Replace" && characters()) {
+        const auto pattern = part.object("pattern");
+        check(pattern && pattern->text("String") == " " && part.text("content") == kSpaceLetter,
+              "{}: only spaces by U+2581 can be replaced", part.where());
+        escapes_ = true;
+      } else {
+        fail(fmt::format("{}: normalizer '{}' is not supported in this kind of tokenizer", part.where(),
+                         printable(type)));
+      }
     });
+    check(!normalized_ || !data_.add_prefix_space,
+          "{}: added tokens that are looked for in normalized text are not supported with this normalizer",
+          root.where());
+  }
+
+  // Pieces that begin at each U+2581.
+  static constexpr const char* kMetaspacePattern = "\xE2\x96\x81?[^\xE2\x96\x81]+|\xE2\x96\x81";
+
+  void read_metaspace(const JsonObject& part) {
+    check(!escapes_ && part.text("replacement").value_or(std::string(kSpaceLetter)) == kSpaceLetter,
+          "{}: only spaces by U+2581 can be replaced, and once", part.where());
+    escapes_ = true;
+    const bool older = part.boolean("add_prefix_space").value_or(true);
+    const std::string scheme = part.text("prepend_scheme").value_or(older ? "always" : "never");
+    check(scheme == "always" || scheme == "first" || scheme == "never", "{}: prepend_scheme '{}' is not supported",
+          part.where(), printable(scheme));
+    data_.add_prefix_space = scheme != "never";
+    data_.prefix_unless_there = true;
+    data_.prefix_first_only = scheme == "first";
+    if (part.boolean("split").value_or(true)) data_.split_patterns.push_back(kMetaspacePattern);
+  }
+
+  // Of characters. A Split at spaces does nothing once they are escaped.
+  void read_character_pre_tokenizer(const JsonObject& root) {
+    if (const auto pre = root.object("pre_tokenizer")) {
+      for_each_part(*pre, "pretokenizers", [&](const JsonObject& part) {
+        const std::string type = type_of(part);
+        if (type == "Metaspace") return read_metaspace(part);
+        const auto pattern = part.object("pattern");
+        check(type == "Split" && escapes_ && pattern && pattern->text("String") == " ",
+              "{}: pre-tokenizer '{}' is not supported with byte fallback; Metaspace is", part.where(),
+              printable(type));
+      });
+    }
+    check(escapes_, "{}: a tokenizer with byte fallback that keeps its spaces is not supported", root.where());
   }
 
   void read_pre_tokenizer(const JsonObject& root) {
+    if (characters()) return read_character_pre_tokenizer(root);
     const auto pre = root.object("pre_tokenizer");
     check(pre.has_value(), "{}: 'pre_tokenizer' is missing; byte-level BPE needs ByteLevel", root.where());
     bool byte_level = false;
@@ -171,6 +243,26 @@ class Reader {
       }
     });
     check(byte_level, "{}: only byte-level tokenizers are supported, and there is no ByteLevel", pre->where());
+  }
+
+  // Back to text: what undoes the above.
+  void read_decoder(const JsonObject& root) const {
+    const auto decoder = root.object("decoder");
+    if (!characters()) {
+      return check(decoder && type_of(*decoder) == "ByteLevel", "{}: only a ByteLevel decoder is supported",
+                   root.where());
+    }
+    check(decoder.has_value(), "{}: 'decoder' is missing", root.where());
+    for_each_part(*decoder, "decoders", [&](const JsonObject& part) {
+      const std::string type = type_of(part);
+      if (type == "ByteFallback" || type == "Fuse" || type == "Metaspace") return;
+      const auto pattern = part.object("pattern");
+      const bool replace =
+          type == "Replace" && pattern && pattern->text("String") == kSpaceLetter && part.text("content") == " ";
+      const bool strip =
+          type == "Strip" && part.text("content") == " " && part.integer("start") == 1 && part.integer("stop") == 0;
+      check(replace || strip, "{}: decoder '{}' is not supported as it is here", part.where(), printable(type));
+    });
   }
 
   static std::string split_pattern(const JsonObject& split) {
@@ -294,6 +386,8 @@ class Reader {
   int64_t vocab_;
   TokenizerData data_;
   std::unordered_map<std::string, int32_t> ids_;
+  bool normalized_ = false;  // some added token is looked for in normalized text
+  bool escapes_ = false;     // a normalizer or Metaspace has turned spaces into their letter
 };
 
 }  // namespace

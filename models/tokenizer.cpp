@@ -7,6 +7,7 @@
 #include "base/utf8.h"
 #include "models/bpe.h"
 #include "models/byte_alphabet.h"
+#include "models/normalize.h"
 #include "models/sentencepiece.h"
 #include "models/split_pattern.h"
 
@@ -54,17 +55,6 @@ class Spellings {
   std::vector<Found> nodes_{1};
 };
 
-constexpr std::string_view kSpace = "\xE2\x96\x81";  // U+2581, a space in the tokens of SentencePiece
-
-std::string replaced(std::string_view text, std::string_view what, std::string_view by) {
-  std::string out;
-  for (size_t at; (at = text.find(what)) != text.npos; text.remove_prefix(at + what.size())) {
-    out += text.substr(0, at);
-    out += by;
-  }
-  return out += text;
-}
-
 // "<0x0A>": how vocabularies with byte fallback spell single bytes.
 std::string byte_token(const std::string& token, size_t id) {
   const auto digit = [&](char c) {
@@ -87,22 +77,33 @@ struct Tokenizer::State {
   std::vector<std::string> bytes;          // by id
   Spellings spellings, escaped_spellings;  // the second: of spm, user-defined tokens, in text with its own spaces
   std::vector<SplitPattern> patterns;
+  std::unordered_map<int32_t, TokenStrip> strips;
   std::unique_ptr<Bpe> bpe;  // or
   std::unique_ptr<SentencePiece> spm;
 
   explicit State(TokenizerData d);
   void check_id(int32_t id, const char* what) const;
   void add_token(size_t id);
-  void encode_text(std::string_view text, std::vector<int32_t>& out) const;
   int32_t byte_id(uint8_t byte) const { return spm ? spm->byte_id(byte) : bpe->byte_id(byte); }
+  bool characters() const { return data.model == "char-bpe"; }
+  bool escapes() const { return spm || characters(); }  // spaces have a letter of their own
+  TokenStrip strip_of(int32_t id) const {
+    const auto it = strips.find(id);
+    return it == strips.end() ? TokenStrip{id, false, false} : it->second;
+  }
+  // first: nothing comes before `text`.
+  void encode_text(std::string_view text, bool first, std::vector<int32_t>& out) const;
+  std::string escaped(std::string_view text, bool first) const;
   void encode_valid(std::string_view text, std::vector<int32_t>& out) const;
   void encode_spm(std::string_view text, std::vector<int32_t>& out) const;
 };
 
 Tokenizer::State::State(TokenizerData d) : data(std::move(d)) {
-  check(data.model == "bpe" || data.model == "spm",
-        "tokenizer: model '{}' is not supported; byte-level 'bpe' and SentencePiece's 'spm' are",
+  check(data.model == "bpe" || data.model == "spm" || characters(),
+        "tokenizer: model '{}' is not supported; byte-level 'bpe', 'char-bpe' and SentencePiece's 'spm' are",
         printable(data.model));
+  check(!data.nfc || kHasNfc,
+        "tokenizer: the model needs Unicode normalization; install libutf8proc-dev and build again");
   check(!data.tokens.empty() && data.tokens.size() < INT32_MAX, "tokenizer: a vocabulary of {} tokens",
         data.tokens.size());
   check(data.kinds.size() == data.tokens.size(), "tokenizer: {} tokens but {} kinds", data.tokens.size(),
@@ -118,7 +119,12 @@ Tokenizer::State::State(TokenizerData d) : data(std::move(d)) {
   if (data.model == "spm") {
     spm = std::make_unique<SentencePiece>(data);
   } else {
-    bpe = std::make_unique<Bpe>(data.merges, ids, data.unknown);
+    bpe = std::make_unique<Bpe>(data.merges, ids, data.unknown,
+                                characters() ? Bpe::Symbols::characters : Bpe::Symbols::bytes);
+  }
+  for (const TokenStrip& strip : data.strips) {
+    check_id(strip.id, "a token with white space");
+    strips.emplace(strip.id, strip);
   }
   check(data.split_patterns.size() <= 100, "tokenizer: {} split patterns; at most 100 are supported",
         data.split_patterns.size());
@@ -142,8 +148,8 @@ void Tokenizer::State::add_token(size_t id) {
   }
   if (kind == TokenKind::byte)
     bytes[id] = byte_token(token, id);
-  else if (data.model == "spm")
-    bytes[id] = replaced(token, kSpace, " ");
+  else if (data.model == "spm" || (characters() && kind == TokenKind::normal))
+    bytes[id] = replaced(token, kSpaceLetter, " ");
   else if (kind == TokenKind::normal)
     // Files mark some added tokens as normal; what is not in the byte alphabet is its own text, as in HuggingFace's
     // decoder.
@@ -152,14 +158,10 @@ void Tokenizer::State::add_token(size_t id) {
     bytes[id] = token;
 }
 
-// Text without special tokens: well-formed runs go through the patterns, every other byte is a token of its own. Of
-// spm, each such text begins with the space that its model was trained with.
-void Tokenizer::State::encode_text(std::string_view text, std::vector<int32_t>& out) const {
-  std::string escaped;
-  if (spm && !text.empty()) {
-    if (data.add_prefix_space) escaped = kSpace;
-    text = escaped += replaced(text, " ", kSpace);
-  }
+// Text without special tokens: well-formed runs go through the patterns, every other byte is a token of its own.
+void Tokenizer::State::encode_text(std::string_view text, bool first, std::vector<int32_t>& out) const {
+  std::string own;
+  if (escapes()) text = own = escaped(text, first);
   while (!text.empty()) {
     const size_t valid = utf8_valid_prefix(text);
     if (valid) spm ? encode_spm(text.substr(0, valid), out) : encode_valid(text.substr(0, valid), out);
@@ -184,9 +186,19 @@ void Tokenizer::State::encode_spm(std::string_view text, std::vector<int32_t>& o
   spm->encode(text.substr(done), out);
 }
 
+// Spaces as their letter, with the one that models of this kind put in front.
+std::string Tokenizer::State::escaped(std::string_view text, bool first) const {
+  std::string out = replaced(text, " ", kSpaceLetter);
+  const bool there = data.prefix_unless_there && out.starts_with(kSpaceLetter);
+  if (data.add_prefix_space && !out.empty() && !there && (first || !data.prefix_first_only))
+    out.insert(0, kSpaceLetter);
+  return out;
+}
+
 void Tokenizer::State::encode_valid(std::string_view text, std::vector<int32_t>& out) const {
-  std::string prefixed;
-  if (data.add_prefix_space && text[0] != ' ') text = prefixed = " " + std::string(text);
+  std::string normal, prefixed;
+  if (data.nfc) text = normal = nfc(text);
+  if (!characters() && data.add_prefix_space && text[0] != ' ') text = prefixed = " " + std::string(text);
   std::vector<std::string_view> pieces{text}, next;
   for (const SplitPattern& pattern : patterns) {
     next.clear();
@@ -197,7 +209,7 @@ void Tokenizer::State::encode_valid(std::string_view text, std::vector<int32_t>&
     if (data.whole_pieces) {
       std::string letters;
       for (const char c : piece) letters += byte_letter(static_cast<uint8_t>(c));
-      const auto it = ids.find(letters);
+      const auto it = ids.find(characters() ? piece : letters);
       if (it != ids.end()) {
         out.push_back(it->second);
         continue;
@@ -230,11 +242,15 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, std::span<const Te
       ++at;
       continue;
     }
-    s.encode_text(text.substr(done, at - done), out);
+    const TokenStrip strip = s.strip_of(found.id);
+    const std::string_view before = text.substr(done, at - done);
+    s.encode_text(before.substr(0, before.size() - (strip.left ? trailing_space(before) : 0)), done == 0, out);
     out.push_back(found.id);
-    done = at += found.length;
+    at += found.length;
+    if (strip.right) at += leading_space(text.substr(at));
+    done = at;
   }
-  s.encode_text(text.substr(done), out);
+  s.encode_text(text.substr(done), done == 0, out);
   if (s.data.add_bos && (out.empty() || out[0] != s.data.bos)) out.insert(out.begin(), s.data.bos);
   return out;
 }
@@ -250,7 +266,7 @@ std::string Tokenizer::decode(std::span<const int32_t> ids, bool special) const 
   std::string out;
   for (const int32_t id : ids) out += bytes(id, special);
   // The space that encode put before the text.
-  if (state_->spm && state_->data.add_prefix_space && out.starts_with(' ')) out.erase(0, 1);
+  if (state_->escapes() && state_->data.add_prefix_space && out.starts_with(' ')) out.erase(0, 1);
   return out;
 }
 

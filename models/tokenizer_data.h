@@ -8,6 +8,13 @@ namespace quire {
 
 enum class TokenKind : uint8_t { normal, unknown, control, user_defined, unused, byte };
 
+// White space beside a special token that belongs to it.
+struct TokenStrip {
+  int32_t id;
+  bool left, right;
+  bool operator==(const TokenStrip&) const = default;
+};
+
 struct TokenizerData {
   // "bpe": byte-level BPE as in GPT-2 (GGUF "gpt2", tokenizer.json BPE + ByteLevel); "spm": SentencePiece's BPE with
   // scores (GGUF "llama")
@@ -23,7 +30,11 @@ struct TokenizerData {
   int32_t bos = -1, unknown = -1, pad = -1;
   std::vector<int32_t> eos;  // merged from every place a model names them
   bool add_bos = false, add_prefix_space = false;
-  std::string chat_template;  // Jinja; empty: the model has none
+  // Of "char-bpe": the prefix is left out where the text begins with a space, or at any place but the text's beginning.
+  bool prefix_unless_there = false, prefix_first_only = false;
+  bool nfc = false;                // text is put into Normalization Form C first
+  std::vector<TokenStrip> strips;  // few
+  std::string chat_template;       // Jinja; empty: the model has none
 
   bool operator==(const TokenizerData&) const = default;
 };

@@ -4,6 +4,7 @@
 #include "base/mapped_file.h"
 #include "base/utf8.h"
 #include "engine/jinja/template.h"
+#include "models/normalize.h"
 #include "models/pre_tokenizers.h"
 #include "models/split_pattern.h"
 #include "tests/fuzz/target.h"
@@ -66,6 +67,24 @@ std::vector<std::string> template_words() {
           "recursive", "|groupby(", "|unique",  "|batch(", "|format",    ".replace(", "*9999"};
 }
 
+// Characters with byte fallback, as in Llama 2 and Gemma; tokens that take white space with them.
+TokenizerData character_tokenizer() {
+  TokenizerData t;
+  t.model = "char-bpe";
+  t.tokens = {"<unk>", "<s>", "</s>"};
+  t.kinds.assign(3, TokenKind::control);
+  for (int b = 0; b < 256; ++b) t.tokens.push_back(fmt::format("<0x{:02X}>", b));
+  t.kinds.resize(t.tokens.size(), TokenKind::byte);
+  for (const char* token : {"\u2581", "a", "t", "\u65e5", "\u672c", "\u2581t", "\u65e5\u672c", "\u2581\u2581"})
+    t.tokens.emplace_back(token);
+  t.merges = {"\u2581 t", "\u65e5 \u672c", "\u2581 \u2581"};
+  t.kinds.resize(t.tokens.size(), TokenKind::normal);
+  t.unknown = 0, t.bos = 1, t.eos = {2};
+  t.strips = {{1, true, true}, {2, false, true}};
+  t.add_bos = t.add_prefix_space = t.prefix_first_only = true;
+  return t;
+}
+
 // First byte: which tokenizer. The rest: text.
 const std::vector<Tokenizer>& tokenizers() {
   static const std::vector<Tokenizer> list = [] {
@@ -82,6 +101,12 @@ const std::vector<Tokenizer>& tokenizers() {
     data.tokens.insert(data.tokens.end(), {"<tool>", "<tool>x", "\xC3\xA9\xC3\xA9"});
     data.kinds.insert(data.kinds.end(), {TokenKind::user_defined, TokenKind::control, TokenKind::user_defined});
     made.emplace_back(std::move(data));
+    made.emplace_back(character_tokenizer());
+    data = tiny_tokenizer();
+    data.split_patterns = split_patterns_for("qwen2");
+    data.nfc = kHasNfc;
+    data.strips = {{1, true, true}};
+    made.emplace_back(std::move(data));
     return made;
   }();
   return list;
@@ -91,7 +116,7 @@ bool run_tokenizer(std::string_view input) {
   if (input.empty()) return false;
   const Tokenizer& tokenizer = tokenizers()[size_t(uint8_t(input[0])) % tokenizers().size()];
   const std::string_view text = input.substr(1);
-  const bool exact = !tokenizer.data().add_prefix_space;
+  const bool exact = !tokenizer.data().add_prefix_space && tokenizer.data().strips.empty();
   return accepted([&] {
     for (const bool special : {true, false}) {
       const std::vector<int32_t> ids = tokenizer.encode(text, special);
@@ -103,7 +128,7 @@ bool run_tokenizer(std::string_view input) {
 
 std::vector<std::string> tokenizer_seeds() {
   std::vector<std::string> seeds;
-  for (char which = 0; which < 5; ++which) {
+  for (char which = 0; which < 7; ++which) {
     seeds.push_back(which + std::string("<|im_start|>user\nWhat's 12345 + 6?<|im_end|>\n\n   \t\r\n"));
     seeds.push_back(
         which + std::string("na\u00efve \u65e5\u672c\u8a9e \U0001F600\u200d \u0301\xFF\xC3(\xF4\x90\x80\x80 <tool>x"));

@@ -45,11 +45,11 @@ TEST_F(HfTokenizer, RefusesTokenizerConstructsByName) {
     expect_tokenizer_refused([&](Ordered& json) { json[Ordered::json_pointer(pointer)] = value; }, parts);
   };
   refused("/model/type", "Unigram", {"tokenizer model 'Unigram'"});
-  refused("/model/byte_fallback", true, {"'byte_fallback' = true"});
+  refused("/model/byte_fallback", true, {"pre-tokenizer 'Digits' is not supported with byte fallback"});
   refused("/model/dropout", 0.1, {"'dropout' = 0.1"});
   refused("/model/end_of_word_suffix", "</w>", {"'end_of_word_suffix' = \"</w>\""});
   refused("/model/vocab", nullptr, {"'vocab' and 'merges' are needed"});
-  refused("/normalizer", {{"type", "NFC"}}, {"normalizer 'NFC'"});
+  refused("/normalizer", {{"type", "NFKC"}}, {"normalizer 'NFKC'"});
   refused("/normalizer", {{"type", "Sequence"}, {"normalizers", {{{"type", "Replace"}}}}}, {"normalizer 'Replace'"});
   refused("/pre_tokenizer", nullptr, {"'pre_tokenizer' is missing"});
   refused("/pre_tokenizer", {{"type", "Metaspace"}}, {"pre-tokenizer 'Metaspace'"});
@@ -63,7 +63,7 @@ TEST_F(HfTokenizer, RefusesTokenizerConstructsByName) {
   refused("/pre_tokenizer/pretokenizers/0", {{"type", "Split"}, {"behavior", "Isolated"}}, {"'pattern' must be"});
   refused("/decoder", {{"type", "Metaspace"}}, {"only a ByteLevel decoder"});
   refused("/decoder", nullptr, {"only a ByteLevel decoder"});
-  refused("/added_tokens/0/lstrip", true, {"added token 0", "'lstrip' = true"});
+  refused("/added_tokens/0/single_word", true, {"added token 0", "'single_word' = true"});
   refused("/added_tokens/0/content", "", {"'id' and 'content' are needed"});
   refused("/added_tokens/0/id", 299, {"<|endoftext|>' has the ids 0 and 299"});
   refused("/added_tokens/0", {{"id", 5}, {"content", "<new>"}}, {"'<new>' have the same id 5"});
