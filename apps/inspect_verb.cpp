@@ -58,6 +58,29 @@ Contents contents_of(const Checkpoint& checkpoint) {
   return contents;
 }
 
+std::string rope_scaling_text(const RopeScaling& s) {
+  using Kind = RopeScaling::Kind;
+  switch (s.kind) {
+    case Kind::none:
+      return "none";
+    case Kind::linear:
+      return fmt::format("linear by {}", s.factor);
+    case Kind::llama3:
+      return fmt::format("llama3 by {} from {} tokens", s.factor, s.original_context);
+    case Kind::yarn:
+      return fmt::format("yarn by {} from {} tokens", s.factor, s.original_context);
+    case Kind::factors:
+      return fmt::format("factors, other ones beyond {} tokens", s.original_context);
+  }
+  return "unknown";
+}
+
+std::string window_text(const ModelConfig& c) {
+  int64_t windowed = 0;
+  for (int64_t layer = 0; layer < c.layers; ++layer) windowed += c.window_of(layer) > 0;
+  return windowed == 0 ? "none" : fmt::format("{} tokens in {} of {} layers", c.window, windowed, c.layers);
+}
+
 std::vector<std::pair<std::string, std::string>> config_rows(const ModelConfig& c) {
   const auto n = [](int64_t value) { return std::to_string(value); };
   return {{"family", c.family},
@@ -72,6 +95,8 @@ std::vector<std::pair<std::string, std::string>> config_rows(const ModelConfig& 
           {"context", n(c.context)},
           {"rope_dim", n(c.rope_dim)},
           {"rope_theta", fmt::format("{}", c.rope_theta)},
+          {"rope_scaling", rope_scaling_text(c.rope_scaling)},
+          {"window", window_text(c)},
           {"norm_eps", fmt::format("{}", c.norm_eps)},
           {"tied_embeddings", c.tied_embeddings ? "yes" : "no"}};
 }

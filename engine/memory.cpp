@@ -8,6 +8,7 @@
 #include "kernels/convert.h"
 #include "kernels/cuda/matmul_blas.h"
 #include "kernels/cuda/matmul_choice.h"
+#include "models/family.h"
 
 namespace quire {
 
@@ -25,10 +26,12 @@ int64_t available_memory(Device device) {
 // Besides weights and cache: activations of one block (twice for conversions), logits, and the rope table.
 int64_t scratch_bytes(const EngineOptions& options, const ModelConfig& c, const KvCacheConfig& cache, bool blas) {
   const int64_t qkv = (c.heads + 2 * c.kv_heads) * c.head_dim;
-  const int64_t row = 4 * c.hidden + qkv + 2 * c.heads * c.head_dim + 4 * c.ffn;
+  const bool post_norms = find_family(c.family).attention_post_norm != nullptr;  // products wait beside the residual
+  const int64_t rope_tables = c.rope_theta_windowed > 0 ? 2 : 1;
+  const int64_t row = (post_norms ? 6 : 4) * c.hidden + qkv + 2 * c.heads * c.head_dim + 4 * c.ffn;
   const int64_t tokens = options.chunk + options.max_batch, logits = kMaxLogitsRows + options.max_batch;
-  const int64_t bytes =
-      (tokens * row + logits * c.vocab + cache.max_tokens * c.rope_dim) * 4 + KvCache::step_bytes(cache, tokens);
+  const int64_t bytes = (tokens * row + logits * c.vocab + cache.max_tokens * c.rope_dim * rope_tables) * 4 +
+                        KvCache::step_bytes(cache, tokens);
   const KvLayout layout = kv_layout(cache.scheme.k, cache.scheme.v, c.head_dim);
   if (cache.device == Device::cpu) {
     const int threads = options.threads > 0 ? options.threads : hardware_threads();

@@ -68,6 +68,16 @@ class CheckpointBuilder {
   std::unique_ptr<Checkpoint::State> state_;
 };
 
+// A tensor as a file has it, under its HuggingFace name.
+struct SourceTensor {
+  std::string name, source_name;
+  Codec codec;
+  int64_t rows, cols;
+  const std::byte* bytes;
+};
+// Adds the parts of a matrix that the configuration's family holds as one; false if `t` is no such matrix.
+bool add_fused(CheckpointBuilder& builder, const ModelConfig& config, const SourceTensor& t);
+
 // What `quantize` appends to the name of a directory while it writes it: such a directory is never opened.
 constexpr const char* kUnfinished = ".partial";
 

@@ -28,10 +28,13 @@ struct ModelConfig {
   std::string name;    // for people
   int64_t layers = 0, hidden = 0, ffn = 0, heads = 0, kv_heads = 0, head_dim = 0, vocab = 0;
   int64_t context = 0;   // positions the model was trained for
-  int64_t rope_dim = 0;  // dims of a head that are rotated; = head_dim for Llama
+  int64_t rope_dim = 0;  // dims of a head that are rotated; = head_dim but for some Phi 3
   double rope_theta = 10000.0;
   RopeScaling rope_scaling;
+  double rope_theta_windowed = 0;  // of windowed layers, which are not scaled then; 0: like the others
   double norm_eps = 1e-5;
+  double norm_offset = 0;        // is added to every norm's weight as the file has it (Gemma keeps weights around 0)
+  double query_scalar = 0;       // scores are divided by its square root; 0: head_dim
   bool tied_embeddings = false;  // the head is the embedding
   bool attention_bias = false;   // q, k and v have biases, and o if "...o_proj.bias" is there
   bool mlp_bias = false;         // gate, up and down have biases

@@ -1,11 +1,13 @@
 #include "models/decoder.h"
 
 #include <array>
+#include <cmath>
 
 #include "kernels/attention.h"
 #include "kernels/convert.h"
 #include "kernels/glu.h"
 #include "kernels/rmsnorm.h"
+#include "kernels/row_ops.h"
 #include "models/rope_scaling.h"
 
 namespace quire {
@@ -14,8 +16,14 @@ namespace {
 
 constexpr Format kF32{id<F32>, 0};
 
-OwnedTensor load_vector(SliceReader& reader, const std::string& name) {
-  std::vector<float> values = reader.read_vector(name);
+// A norm's weight; empty for a null name.
+OwnedTensor load_norm(SliceReader& reader, const std::string& at, const char* name) {
+  if (!name) return {};
+  std::vector<float> values = reader.read_vector(at + name + ".weight");
+  const float offset = float(reader.checkpoint().config().norm_offset);
+  if (offset != 0) {
+    for (float& w : values) w = offset + w;
+  }
   const int64_t n = int64_t(values.size());
   Tensor host;
   host.codec = id<F32>;
@@ -23,6 +31,12 @@ OwnedTensor load_vector(SliceReader& reader, const std::string& name) {
   host.cols = n;
   host.data = {reinterpret_cast<std::byte*>(values.data()), n * 4, 1};
   return tensor_on(reader.context().device, host, reader.context().stream);
+}
+
+int64_t norm_bytes(const ModelConfig& c) {
+  const Family& family = find_family(c.family);
+  const int64_t rows = 1 + (family.attention_post_norm ? 4 : 2) * c.layers;
+  return storage_bytes(kF32, rows, c.hidden) + storage_bytes(kF32, family.q_norm ? 2 * c.layers : 0, c.head_dim);
 }
 
 Tensor scratch_floats(const Context& ctx, int64_t rows, int64_t cols) {
@@ -61,6 +75,15 @@ EmbeddingPlan plan_embedding(const Context& ctx, const Checkpoint& checkpoint, c
   return {EmbeddingPlan::own, format};
 }
 
+// h += the product, normed if there is a norm for it.
+void add_product(const Context& ctx, const Linear& linear, const Tensor& x, const OwnedTensor& post_norm, float eps,
+                 const Tensor& h) {
+  if (!post_norm.tensor.data.ptr) return linear.run(ctx, x, h, h.data.row<const float>(0));
+  const Tensor product = scratch_floats(ctx, x.rows, linear.n());
+  linear.run(ctx, x, product);
+  add_normed(ctx, product, post_norm, eps, h);
+}
+
 }  // namespace
 
 Decoder Decoder::load(const Context& ctx, const Checkpoint& checkpoint, const Scheme& scheme, int64_t context,
@@ -74,8 +97,9 @@ Decoder Decoder::load(const Context& ctx, const Checkpoint& checkpoint, const Sc
       c.heads / c.kv_heads <= kMaxQueryGroup && c.head_dim <= kMaxHeadDim,
       "{} query heads on {} key and value heads of {} channels are not supported; up to {} a head and {} channels are",
       c.heads, c.kv_heads, c.head_dim, kMaxQueryGroup, kMaxHeadDim);
-  check(c.window == 0 || c.window >= context,
-        "attention over a window of {} tokens is not there yet; a context of up to {} can be used", c.window, c.window);
+  d.activation_ = family.activation;
+  d.score_scale_ = c.query_scalar > 0 ? float(1 / std::sqrt(c.query_scalar)) : 0.0f;
+  d.embedding_scale_ = family.scaled_embedding ? std::sqrt(float(c.hidden)) : 1.0f;
   const auto report = [&](int64_t done) {
     check(!progress || progress("loading", done, c.layers + 1), "loading was cancelled");
   };
@@ -84,15 +108,19 @@ Decoder Decoder::load(const Context& ctx, const Checkpoint& checkpoint, const Sc
     report(layer);
     const std::string at = fmt::format("model.layers.{}.", layer);
     Block b;
-    b.attention_norm = load_vector(reader, at + family.attention_norm + ".weight");
-    b.ffn_norm = load_vector(reader, at + family.ffn_norm + ".weight");
+    b.attention_norm = load_norm(reader, at, family.attention_norm);
+    b.ffn_norm = load_norm(reader, at, family.ffn_norm);
+    b.attention_post_norm = load_norm(reader, at, family.attention_post_norm);
+    b.ffn_post_norm = load_norm(reader, at, family.ffn_post_norm);
+    b.q_norm = load_norm(reader, at, family.q_norm);
+    b.k_norm = load_norm(reader, at, family.k_norm);
     Linear* const linears[] = {&b.qkv, &b.o, &b.gate_up, &b.down};
     const BlockNames names = linear_names(family, layer);
     for (size_t i = 0; i < names.size(); ++i) *linears[i] = Linear::load(reader, names[i], scheme, scheme.weight);
     d.blocks_.push_back(std::move(b));
   }
   report(c.layers);
-  d.final_norm_ = load_vector(reader, "model.norm.weight");
+  d.final_norm_ = load_norm(reader, "model.", "norm");
   d.head_ = Linear::load(reader, {head_name(c)}, scheme, scheme.embedding);
   const EmbeddingPlan embedding = plan_embedding(ctx, checkpoint, scheme);
   d.embed_from_head_ = embedding.from == EmbeddingPlan::head_decoded;
@@ -104,7 +132,10 @@ Decoder Decoder::load(const Context& ctx, const Checkpoint& checkpoint, const Sc
   }
   d.rope_.emplace_back(context, scaled_rope_frequencies(c.rope_scaling, c.rope_dim, c.rope_theta, context),
                        float(c.rope_scaling.amplitude));
-  if (ctx.device == Device::cuda) d.rope_[0].upload(ctx.stream);
+  if (c.window > 0 && c.rope_theta_windowed > 0) d.rope_.emplace_back(context, c.rope_dim, c.rope_theta_windowed);
+  for (RopeTable& table : d.rope_) {
+    if (ctx.device == Device::cuda) table.upload(ctx.stream);
+  }
   report(c.layers + 1);
   return d;
 }
@@ -113,7 +144,7 @@ DecoderPlan Decoder::plan(const Context& ctx, const Checkpoint& checkpoint, cons
   const ModelConfig& c = checkpoint.config();
   const Family& family = find_family(c.family);
   DecoderPlan plan;
-  plan.weight_bytes = storage_bytes(kF32, 1 + 2 * c.layers, c.hidden);
+  plan.weight_bytes = norm_bytes(c);
   const auto add = [&](const std::vector<std::string>& names, Format format, std::string& text) {
     std::string parts;
     for (const PartPlan& part : plan_linear(ctx, checkpoint, names, scheme, format)) {
@@ -150,6 +181,7 @@ void Decoder::embed(const Context& ctx, const Batch& batch, const Tensor& h) con
   } else {
     convert(ctx, embedding_, h, ctx.device == Device::cuda ? batch.device.tokens : batch.tokens.data());
   }
+  if (embedding_scale_ != 1.0f) scale_rows(ctx, h, embedding_scale_);
 }
 
 void Decoder::block(const Context& ctx, int64_t layer, const Tensor& h, const Batch& batch, KvCache& cache) const {
@@ -158,37 +190,37 @@ void Decoder::block(const Context& ctx, int64_t layer, const Tensor& h, const Ba
   const ModelConfig& c = config_;
   const int64_t tokens = batch.size(), q_width = c.heads * c.head_dim, kv_width = c.kv_heads * c.head_dim;
   const float eps = float(c.norm_eps);
-  const float* residual = h.data.row<const float>(0);
-
   const Tensor normed = b.qkv.input_tensor(ctx, tokens);
   rmsnorm(ctx, h, b.attention_norm, eps, normed);
   const Tensor qkv = scratch_floats(ctx, tokens, q_width + 2 * kv_width);
   b.qkv.run(ctx, normed, qkv);
   const Tensor q = cols_of(qkv, 0, q_width), k = cols_of(qkv, q_width, kv_width);
   const Tensor v = cols_of(qkv, q_width + kv_width, kv_width);
+  if (b.q_norm.tensor.data.ptr) norm_heads(ctx, q, c.heads, b.q_norm, eps);
+  if (b.k_norm.tensor.data.ptr) norm_heads(ctx, k, c.kv_heads, b.k_norm, eps);
   if (ctx.device == Device::cuda) {
-    const Rotation rotation{q, c.heads, rope_[0]};
+    const Rotation rotation{q, c.heads, rope_of(layer)};
     cache.append(ctx, layer, batch, k, v, &rotation);
   } else {
-    rope(ctx, qkv, c.heads + c.kv_heads, c.head_dim, batch.positions.data(), rope_[0]);
+    rope(ctx, qkv, c.heads + c.kv_heads, c.head_dim, batch.positions.data(), rope_of(layer));
     cache.append(ctx, layer, batch, k, v);
   }
   const Tensor mixed = scratch_floats(ctx, tokens, q_width);
-  attention(ctx, q, cache.view(layer), batch, c.heads, mixed);
+  attention(ctx, q, cache.view(layer), batch, {c.heads, c.window_of(layer), score_scale_}, mixed);
   Tensor o_in = mixed;
   if (!(b.o.input() == kF32)) {
     o_in = b.o.input_tensor(ctx, tokens);
     convert(ctx, mixed, o_in);
   }
-  b.o.run(ctx, o_in, h, residual);
+  add_product(ctx, b.o, o_in, b.attention_post_norm, eps, h);
 
   const Tensor ffn_in = b.gate_up.input_tensor(ctx, tokens);
   rmsnorm(ctx, h, b.ffn_norm, eps, ffn_in);
   const Tensor gate_up = scratch_floats(ctx, tokens, 2 * c.ffn);
   b.gate_up.run(ctx, ffn_in, gate_up);
   const Tensor down_in = b.down.input_tensor(ctx, tokens);
-  glu(ctx, gate_up, down_in);
-  b.down.run(ctx, down_in, h, residual);
+  glu(ctx, gate_up, down_in, activation_);
+  add_product(ctx, b.down, down_in, b.ffn_post_norm, eps, h);
 }
 
 void Decoder::head(const Context& ctx, const Batch& batch, const Tensor& h, const Tensor& logits) const {
@@ -223,7 +255,7 @@ void Decoder::run(const Context& ctx, const Batch& batch, KvCache& cache, const 
 }
 
 int64_t Decoder::weight_bytes() const {
-  int64_t total = head_.bytes() + storage_bytes(kF32, 1 + 2 * config_.layers, config_.hidden);
+  int64_t total = head_.bytes() + norm_bytes(config_);
   if (embedding_.data.ptr && embedding_.data.ptr != head_.parts()[0].weight.rows.data.ptr) {
     total += tensor_bytes(format_of(embedding_), embedding_.rows, embedding_.cols);
   }

@@ -45,18 +45,24 @@ class Decoder {
 
  private:
   struct Block {
-    OwnedTensor attention_norm, ffn_norm;  // (1, D) f32
+    OwnedTensor attention_norm, ffn_norm;            // (1, D) f32
+    OwnedTensor attention_post_norm, ffn_post_norm;  // (1, D) f32 or empty, as the family says
+    OwnedTensor q_norm, k_norm;                      // (1, C) f32 or empty
     Linear qkv, o, gate_up, down;
   };
+  const RopeTable& rope_of(int64_t layer) const { return rope_[rope_.size() > 1 && config_.window_of(layer) > 0]; }
+
   ModelConfig config_;
   std::vector<std::string> description_;
+  Gate activation_ = Gate::silu;
+  float embedding_scale_ = 1.0f, score_scale_ = 0.0f;
   std::vector<Block> blocks_;
   Tensor embedding_;  // (V, D): the file's map, own_embedding_ or the head's rows
   OwnedTensor own_embedding_;
   bool embed_from_head_ = false;
   OwnedTensor final_norm_;
   Linear head_;
-  std::vector<RopeTable> rope_;  // one; empty only before load
+  std::vector<RopeTable> rope_;  // one, or a second one of windowed layers; empty only before load
 };
 
 }  // namespace quire

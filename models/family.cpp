@@ -5,7 +5,8 @@
 namespace quire {
 
 const Family& find_family(const std::string& name) {
-  static const Family kFamilies[] = {llama_family(), mistral_family(), qwen2_family()};
+  static const Family kFamilies[] = {llama_family(), mistral_family(), qwen2_family(),
+                                     qwen3_family(), gemma3_family(),  phi3_family()};
   std::string known;
   for (const Family& family : kFamilies) {
     if (name == family.name) return family;

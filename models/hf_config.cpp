@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/printable.h"
+#include "models/family.h"
 #include "models/hf_rope.h"
 #include "models/neutral_key.h"
 
@@ -18,14 +19,50 @@ constexpr int64_t kMostLayers = 10000;  // a bound for lists of one entry a laye
 struct Architecture {
   const char *name, *model_type, *family;
   int64_t context;
-  std::string_view reads[4];  // of the keys below those it has a meaning for itself
+  int64_t kv_heads = 0;  // 0: as many as query heads
+  int64_t head_dim = 0;  // 0: hidden / heads
+  double norm_eps = 1e-6, rope_theta = 1e4;
+  bool tied = false;
+  std::string_view reads[2] = {};  // of the keys below those it has a meaning for itself
 };
 
 constexpr Architecture kArchitectures[] = {
-    {"LlamaForCausalLM", "llama", "llama", 2048, {}},
-    {"QuarotLlamaForCausalLM", kQuarotModel, "llama", 2048, {}},
-    {"MistralForCausalLM", "mistral", "mistral", 131072, {"sliding_window"}},
-    {"Qwen2ForCausalLM", "qwen2", "qwen2", 32768, {"sliding_window"}},
+    {"LlamaForCausalLM", "llama", "llama", 2048},
+    {"QuarotLlamaForCausalLM", kQuarotModel, "llama", 2048},
+    {.name = "MistralForCausalLM",
+     .model_type = "mistral",
+     .family = "mistral",
+     .context = 131072,
+     .kv_heads = 8,
+     .reads = {"sliding_window"}},
+    {.name = "Qwen2ForCausalLM",
+     .model_type = "qwen2",
+     .family = "qwen2",
+     .context = 32768,
+     .kv_heads = 32,
+     .reads = {"sliding_window"}},
+    {.name = "Qwen3ForCausalLM",
+     .model_type = "qwen3",
+     .family = "qwen3",
+     .context = 32768,
+     .kv_heads = 32,
+     .head_dim = 128,
+     .reads = {"sliding_window"}},
+    {.name = "Gemma3ForCausalLM",
+     .model_type = "gemma3_text",
+     .family = "gemma3",
+     .context = 131072,
+     .kv_heads = 4,
+     .head_dim = 256,
+     .rope_theta = 1e6,
+     .tied = true,
+     .reads = {"sliding_window", "query_pre_attn_scalar"}},
+    {.name = "Phi3ForCausalLM",
+     .model_type = "phi3",
+     .family = "phi3",
+     .context = 4096,
+     .norm_eps = 1e-5,
+     .reads = {"sliding_window", "partial_rotary_factor"}},
 };
 
 // Keys of other networks. What an architecture itself does not know has no effect there and none here.
@@ -53,6 +90,7 @@ constexpr NeutralKey kNeutralKeys[] = {
     {"use_parallel_residual", {0, 0}},
     {"parallel_residual", {0, 0}},
     {"scale_embeddings", {0, 0}},
+    {"use_bidirectional_attention", {0, 0}},
 };
 
 const Architecture& find_architecture(const JsonObject& o) {
@@ -72,9 +110,9 @@ const Architecture& find_architecture(const JsonObject& o) {
                    names ? printable_json(*names) : "unnamed", printable(type), known));
 }
 
-void check_loadable(const JsonObject& o) {
-  // That of QuaRot is known: hf_quarot.cpp.
-  check(!o.find("auto_map") || o.text("model_type") == kQuarotModel,
+void check_loadable(const JsonObject& o, const Architecture& a) {
+  // That of Phi 3 became transformers' own, that of QuaRot is known: hf_quarot.cpp.
+  check(!o.find("auto_map") || a.family == std::string_view("phi3") || a.model_type == std::string_view(kQuarotModel),
         "{}: 'auto_map' asks for the model's own Python code, which cannot run here", o.where());
 }
 
@@ -86,8 +124,11 @@ void check_neutral(const JsonObject& o, const Architecture& a) {
     check(n.allows(x), "{}: '{}' = {} changes the network in a way that is not supported", o.where(), n.key,
           printable_json(*v));
   }
-  const std::string act = o.text("hidden_act").value_or("silu");
-  check(act == "silu" || act == "swish", "{}: hidden_act '{}' is not supported; 'silu' is", o.where(), printable(act));
+  const bool gelu = find_family(a.family).activation == Gate::gelu_tanh;
+  const char *key = gelu ? "hidden_activation" : "hidden_act", *wanted = gelu ? "gelu_pytorch_tanh" : "silu";
+  const std::string act = o.text(key).value_or(wanted);
+  check(act == wanted || (!gelu && act == "swish"), "{}: {} '{}' is not supported; '{}' is", o.where(), key,
+        printable(act), wanted);
 }
 
 // Which layers see a window only: layer_types where it is spelled out, else `by_default`.
@@ -118,24 +159,40 @@ void read_windowed(const JsonObject& o, ModelConfig& c, Fn&& by_default) {
 
 int64_t read_window(const JsonObject& o, int64_t by_default) {
   if (o.json().contains("sliding_window") && !o.find("sliding_window")) return 0;  // null: none
-  const int64_t window = o.integer("sliding_window").value_or(by_default);
-  check(window > 0, "{}: sliding_window is {}; it must be positive, or null", o.where(), window);
+  const auto given = o.integer("sliding_window");
+  const int64_t window = given.value_or(by_default);
+  check(window > 0 || !given, "{}: sliding_window is {}; it must be positive, or null", o.where(), window);
   return window;
+}
+
+void read_gemma(const JsonObject& o, ModelConfig& c) {
+  const int64_t pattern = o.integer("sliding_window_pattern").value_or(6);
+  check(pattern > 0, "{}: sliding_window_pattern is {}; it must be positive", o.where(), pattern);
+  c.window = read_window(o, 4096);
+  read_windowed(o, c, [&](int64_t layer) { return (layer + 1) % pattern != 0; });
+  const double scalar = o.number("query_pre_attn_scalar").value_or(256);
+  check(std::isfinite(scalar) && scalar > 0, "{}: query_pre_attn_scalar is {}; it must be positive", o.where(), scalar);
+  if (scalar != double(c.head_dim)) c.query_scalar = scalar;
+  c.norm_offset = o.number(kNormOffsetKey).value_or(1.0);
 }
 
 void read_attention(const JsonObject& o, ModelConfig& c) {
   const auto nowhere = [](int64_t) { return false; };
-  if (c.family == "mistral") {
-    c.window = read_window(o, 4096);
-    read_windowed(o, c, [&](int64_t) { return c.window > 0; });
-  } else if (c.family == "qwen2") {
+  const auto everywhere = [&](int64_t) { return c.window > 0; };
+  c.attention_bias = o.boolean("attention_bias").value_or(false);
+  if (c.family == "mistral" || c.family == "phi3") {
+    c.window = read_window(o, c.family == "mistral" ? 4096 : 0);
+    read_windowed(o, c, everywhere);
+    c.attention_bias = false;  // not a key of theirs
+  } else if (c.family == "qwen2" || c.family == "qwen3") {
     c.window = o.boolean("use_sliding_window").value_or(false) ? read_window(o, 4096) : 0;
     const int64_t first = o.integer("max_window_layers").value_or(28);
     read_windowed(o, c, [&](int64_t layer) { return c.window > 0 && layer >= first; });
-    c.attention_bias = true;
+    c.attention_bias = c.attention_bias || c.family == "qwen2";
+  } else if (c.family == "gemma3") {
+    read_gemma(o, c);
   } else {
     read_windowed(o, c, nowhere);
-    c.attention_bias = o.boolean("attention_bias").value_or(false);
     c.mlp_bias = o.boolean("mlp_bias").value_or(false);
   }
 }
@@ -144,7 +201,7 @@ void read_attention(const JsonObject& o, ModelConfig& c) {
 
 ModelConfig read_hf_config(const JsonObject& o) {
   const Architecture& architecture = find_architecture(o);
-  check_loadable(o);
+  check_loadable(o, architecture);
   check_neutral(o, architecture);
   ModelConfig c;
   c.family = architecture.family;
@@ -156,18 +213,27 @@ ModelConfig read_hf_config(const JsonObject& o) {
         o.where(), c.layers, kMostLayers);
   c.heads = o.needed_integer("num_attention_heads");
   c.vocab = o.needed_integer("vocab_size");
-  c.kv_heads = o.integer("num_key_value_heads").value_or(c.heads);
+  c.kv_heads = o.integer("num_key_value_heads").value_or(architecture.kv_heads > 0 ? architecture.kv_heads : c.heads);
   check(c.heads > 0, "{}: num_attention_heads is {}", o.where(), c.heads);
-  const auto head_dim = o.integer("head_dim");
+  auto head_dim = o.integer("head_dim");
+  if (!head_dim && architecture.head_dim > 0) head_dim = architecture.head_dim;
   check(head_dim || c.hidden % c.heads == 0, "{}: {} dimensions do not divide into {} heads", o.where(), c.hidden,
         c.heads);
   c.head_dim = c.rope_dim = head_dim ? *head_dim : c.hidden / c.heads;
   c.context = o.integer("max_position_embeddings").value_or(architecture.context);
-  c.norm_eps = o.number("rms_norm_eps").value_or(1e-6);
-  c.tied_embeddings = o.boolean("tie_word_embeddings").value_or(false);
+  c.norm_eps = o.number("rms_norm_eps").value_or(architecture.norm_eps);
+  c.rope_theta = architecture.rope_theta;
+  c.tied_embeddings = o.boolean("tie_word_embeddings").value_or(architecture.tied);
   read_attention(o, c);
   read_hf_rope(o, c);
   return c;
+}
+
+HfArchitectureNames hf_architecture_names(const std::string& family) {
+  for (const Architecture& a : kArchitectures) {
+    if (family == a.family) return {a.name, a.model_type};
+  }
+  fail(fmt::format("models of the family '{}' have no name in a HuggingFace directory", family));
 }
 
 }  // namespace quire

@@ -146,7 +146,9 @@ void add_plain_tensor(CheckpointBuilder& builder, const SafetensorsTensor& t) {
         printable(t.name), t.dtype);
   check(t.shape.size() == 1 || t.shape.size() == 2, "'{}': tensor '{}' has {} dimensions; 1 or 2 are expected",
         builder.path(), printable(t.name), t.shape.size());
-  builder.add(t.name, t.name, *codec, t.shape.size() == 2 ? t.shape[0] : 1, t.shape.back(), t.bytes.data());
+  const int64_t rows = t.shape.size() == 2 ? t.shape[0] : 1, cols = t.shape.back();
+  if (add_fused(builder, builder.state().config, {t.name, t.name, *codec, rows, cols, t.bytes.data()})) return;
+  builder.add(t.name, t.name, *codec, rows, cols, t.bytes.data());
 }
 
 void add_quantized_tensors(CheckpointBuilder& builder, const JsonObject& config, const Quantization& quantization,

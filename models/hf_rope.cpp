@@ -49,13 +49,14 @@ RopeScaling read_scaling(const JsonObject& rope, const JsonObject& outer, const 
   RopeScaling s;
   const std::string type = rope.text("rope_type").value_or(rope.text("type").value_or("default"));
   if (type == "default") return s;
+  const bool phi3 = c.family == "phi3";
   if (type == "linear") {
     s.kind = Kind::linear;
   } else if (type == "llama3") {
     s.kind = Kind::llama3;
-  } else if (type == "yarn") {
+  } else if (type == "yarn" && !phi3) {
     s.kind = Kind::yarn;
-  } else if (type == "longrope" || type == "su") {
+  } else if (type == "longrope" || (phi3 && (type == "su" || type == "yarn"))) {  // older names of the same
     s.kind = Kind::factors;
   } else {
     fail(fmt::format("{}: rope scaling '{}' is not supported; linear, llama3, yarn and longrope are", rope.where(),
@@ -64,7 +65,7 @@ RopeScaling read_scaling(const JsonObject& rope, const JsonObject& outer, const 
   if (s.kind != Kind::linear) {
     const auto inner = rope.integer("original_max_position_embeddings");
     const auto outside = outer.integer("original_max_position_embeddings");
-    s.original_context = outside ? *outside : inner.value_or(c.context);
+    s.original_context = outside ? *outside : phi3 ? 4096 : inner.value_or(c.context);
     positive(rope, "original_max_position_embeddings", double(s.original_context));
   }
   if (s.kind != Kind::factors) s.factor = positive(rope, "factor", needed_number(rope, "factor"));
@@ -90,21 +91,49 @@ RopeScaling read_scaling(const JsonObject& rope, const JsonObject& outer, const 
   return s;
 }
 
+// The dims that turn: the whole head, but for Phi 3.
+void read_part(const JsonObject& rope, ModelConfig& c) {
+  const double part = rope.number("partial_rotary_factor").value_or(1.0);
+  check(part == 1.0 || (c.family == "phi3" && part > 0 && part < 1), "{}: rotating {} of a head is not supported",
+        rope.where(), part);
+  if (part != 1.0) c.rope_dim = int64_t(double(c.head_dim) * part);
+}
+
+double theta_in(const JsonObject& rope, const JsonObject& outer, const char* outer_key, double by_default) {
+  const auto inner = rope.number("rope_theta"), outside = outer.number(outer_key);
+  check(!inner || !outside || *inner == *outside, "{}: rope_theta is {} here and {} outside", rope.where(),
+        inner.value_or(0), outside.value_or(0));
+  return inner ? *inner : outside.value_or(by_default);
+}
+
+// Gemma 3: windowed layers turn by another base and are never scaled. Newer files have an object for each kind.
+void read_windowed_rope(const JsonObject& o, ModelConfig& c) {
+  c.rope_theta_windowed = o.number("rope_local_base_freq").value_or(10000.0);
+  const auto both = o.object("rope_parameters");
+  const auto windowed = both ? both->object("sliding_attention") : std::nullopt;
+  if (!windowed) return;
+  const RopeScaling scaling = read_scaling(*windowed, o, c);
+  check(scaling.kind == RopeScaling::Kind::none, "{}: scaling the rope of windowed layers is not supported",
+        windowed->where());
+  c.rope_theta_windowed = theta_in(*windowed, o, "rope_local_base_freq", c.rope_theta_windowed);
+}
+
 }  // namespace
 
 // rope_scaling (older) or rope_parameters (newer, which holds rope_theta too).
 void read_hf_rope(const JsonObject& o, ModelConfig& c) {
-  c.rope_theta = o.number("rope_theta").value_or(10000.0);
+  c.rope_theta = o.number("rope_theta").value_or(c.rope_theta);
+  if (c.family == "phi3") read_part(o, c);
+  if (c.family == "gemma3") read_windowed_rope(o, c);
   for (const char* key : {"rope_scaling", "rope_parameters"}) {
-    const auto rope = o.object(key);
-    if (!rope) continue;
-    const double part = rope->number("partial_rotary_factor").value_or(1.0);
-    check(part == 1.0, "{}: rotating {} of a head is not supported", rope->where(), part);
-    if (const auto inner = rope->number("rope_theta")) {
-      check(!o.find("rope_theta") || *inner == c.rope_theta, "{}: rope_theta is {} here and {} outside", rope->where(),
-            *inner, c.rope_theta);
-      c.rope_theta = *inner;
+    auto rope = o.object(key);
+    if (rope && rope->find("full_attention")) {
+      check(c.family == "gemma3", "{}: a rope for each kind of layer is not supported", rope->where());
+      rope.emplace(*rope->object("full_attention"));
     }
+    if (!rope) continue;
+    read_part(*rope, c);
+    c.rope_theta = theta_in(*rope, o, "rope_theta", c.rope_theta);
     const RopeScaling scaling = read_scaling(*rope, o, c);
     check(c.rope_scaling.kind == RopeScaling::Kind::none || scaling.kind == RopeScaling::Kind::none ||
               scaling == c.rope_scaling,

@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "base/error.h"
+#include "models/family.h"
 
 namespace quire {
 
@@ -13,10 +14,11 @@ namespace {
 enum class Need : uint8_t { always, attention_bias, output_bias, mlp_bias };
 
 struct LayerTensor {
-  std::string_view name;
+  const char* part;  // its name is "PART.weight", or "PART.bias" if only a bias needs it; null: not in this family
   int64_t rows, cols;
-  Need need;
+  Need need = Need::always;
 
+  std::string name() const { return fmt::format("{}.{}", part, need == Need::always ? "weight" : "bias"); }
   bool allowed(const ModelConfig& c) const {
     return need == Need::always || (need == Need::mlp_bias ? c.mlp_bias : c.attention_bias);
   }
@@ -26,18 +28,31 @@ struct LayerTensor {
 // The tensors of one layer, under "model.layers.N.".
 template <class Fn>
 void for_each_layer_tensor(const ModelConfig& c, Fn&& fn) {
+  const Family& f = find_family(c.family);
   const int64_t d = c.hidden, q = c.heads * c.head_dim, kv = c.kv_heads * c.head_dim;
-  const LayerTensor all[] = {
-      {"input_layernorm.weight", 1, d, Need::always},         {"self_attn.q_proj.weight", q, d, Need::always},
-      {"self_attn.k_proj.weight", kv, d, Need::always},       {"self_attn.v_proj.weight", kv, d, Need::always},
-      {"self_attn.o_proj.weight", d, q, Need::always},        {"post_attention_layernorm.weight", 1, d, Need::always},
-      {"mlp.gate_proj.weight", c.ffn, d, Need::always},       {"mlp.up_proj.weight", c.ffn, d, Need::always},
-      {"mlp.down_proj.weight", d, c.ffn, Need::always},       {"self_attn.q_proj.bias", 1, q, Need::attention_bias},
-      {"self_attn.k_proj.bias", 1, kv, Need::attention_bias}, {"self_attn.v_proj.bias", 1, kv, Need::attention_bias},
-      {"self_attn.o_proj.bias", 1, d, Need::output_bias},     {"mlp.gate_proj.bias", 1, c.ffn, Need::mlp_bias},
-      {"mlp.up_proj.bias", 1, c.ffn, Need::mlp_bias},         {"mlp.down_proj.bias", 1, d, Need::mlp_bias},
-  };
-  for (const LayerTensor& t : all) fn(t);
+  const LayerTensor all[] = {{f.attention_norm, 1, d},
+                             {f.q, q, d},
+                             {f.k, kv, d},
+                             {f.v, kv, d},
+                             {f.o, d, q},
+                             {f.ffn_norm, 1, d},
+                             {f.gate, c.ffn, d},
+                             {f.up, c.ffn, d},
+                             {f.down, d, c.ffn},
+                             {f.q_norm, 1, c.head_dim},
+                             {f.k_norm, 1, c.head_dim},
+                             {f.attention_post_norm, 1, d},
+                             {f.ffn_post_norm, 1, d},
+                             {f.q, 1, q, Need::attention_bias},
+                             {f.k, 1, kv, Need::attention_bias},
+                             {f.v, 1, kv, Need::attention_bias},
+                             {f.o, 1, d, Need::output_bias},
+                             {f.gate, 1, c.ffn, Need::mlp_bias},
+                             {f.up, 1, c.ffn, Need::mlp_bias},
+                             {f.down, 1, d, Need::mlp_bias}};
+  for (const LayerTensor& t : all) {
+    if (t.part) fn(t);
+  }
 }
 
 }  // namespace
@@ -57,7 +72,7 @@ std::optional<TensorShape> network_tensor(const ModelConfig& config, const std::
   const std::string_view suffix(rest + 1, size_t(end - rest - 1));
   std::optional<TensorShape> shape;
   for_each_layer_tensor(config, [&](const LayerTensor& t) {
-    if (t.name == suffix && t.allowed(config)) shape = TensorShape{t.rows, t.cols};
+    if (t.allowed(config) && suffix.starts_with(t.part) && t.name() == suffix) shape = TensorShape{t.rows, t.cols};
   });
   return shape;
 }
@@ -66,7 +81,7 @@ void for_each_needed_tensor(const ModelConfig& config, const std::function<void(
   fn("model.embed_tokens.weight");
   for (int64_t layer = 0; layer < config.layers; ++layer) {
     for_each_layer_tensor(config, [&](const LayerTensor& t) {
-      if (t.needed(config)) fn(fmt::format("model.layers.{}.{}", layer, t.name));
+      if (t.needed(config)) fn(fmt::format("model.layers.{}.{}", layer, t.name()));
     });
   }
   fn("model.norm.weight");
@@ -86,9 +101,10 @@ void check_config(const ModelConfig& c, const std::string& path) {
         c.kv_heads);
   check(c.heads * c.head_dim <= kMost, "'{}': {} heads of {} dimensions are more than {}", path, c.heads, c.head_dim,
         kMost);
-  check(c.head_dim % 2 == 0, "'{}': a head of {} dimensions cannot be rotated in pairs", path, c.head_dim);
-  check(c.rope_dim == c.head_dim, "'{}': rotating {} of {} dimensions of a head is not supported", path, c.rope_dim,
-        c.head_dim);
+  check(c.head_dim % 2 == 0 && c.rope_dim % 2 == 0, "'{}': {} of {} dimensions of a head cannot be rotated in pairs",
+        path, c.rope_dim, c.head_dim);
+  check(c.rope_dim == c.head_dim || (c.family == "phi3" && c.rope_dim < c.head_dim),
+        "'{}': rotating {} of {} dimensions of a head is not supported", path, c.rope_dim, c.head_dim);
   check(std::isfinite(c.rope_theta) && c.rope_theta > 0, "'{}': the rope base is {}; it must be positive", path,
         c.rope_theta);
   check(std::isfinite(c.norm_eps) && c.norm_eps >= 0, "'{}': the norms' epsilon is {}; it cannot be negative", path,

@@ -3,6 +3,8 @@
 #include "base/error.h"
 #include "base/printable.h"
 #include "base/utf8.h"
+#include "models/family.h"
+#include "models/hf_config.h"
 #include "models/hf_tokenizer.h"
 #include "models/stored.h"
 
@@ -68,15 +70,55 @@ Ordered post_processor(const TokenizerData& t) {
       {"special_tokens", {{bos, {{"id", bos}, {"ids", Ordered::array({t.bos})}, {"tokens", Ordered::array({bos})}}}}}};
 }
 
+void add_windows(Ordered& json, const ModelConfig& c) {
+  if (c.family == "llama") return;
+  json["sliding_window"] = c.window > 0 ? Ordered(c.window) : Ordered(nullptr);
+  json["use_sliding_window"] = c.window > 0;
+  Ordered types = Ordered::array();
+  for (int64_t layer = 0; layer < c.layers; ++layer) {
+    types.push_back(c.window_of(layer) > 0 ? "sliding_attention" : "full_attention");
+  }
+  json["layer_types"] = std::move(types);
+}
+
+void add_rope(Ordered& json, const ModelConfig& c) {
+  using Kind = RopeScaling::Kind;
+  const RopeScaling& s = c.rope_scaling;
+  if (c.rope_dim != c.head_dim) json["partial_rotary_factor"] = double(c.rope_dim) / double(c.head_dim);
+  if (c.rope_theta_windowed > 0) json["rope_local_base_freq"] = c.rope_theta_windowed;
+  if (s.kind == Kind::none) return;
+  Ordered rope = {{"rope_type", s.kind == Kind::linear   ? "linear"
+                                : s.kind == Kind::llama3 ? "llama3"
+                                : s.kind == Kind::yarn   ? "yarn"
+                                                         : "longrope"}};
+  if (s.kind == Kind::factors) {
+    rope["short_factor"] = s.short_factors;
+    rope["long_factor"] = s.long_factors;
+  } else {
+    rope["factor"] = s.factor;
+  }
+  if (s.kind == Kind::llama3) {
+    rope["low_freq_factor"] = s.low_freq_factor;
+    rope["high_freq_factor"] = s.high_freq_factor;
+  }
+  if (s.kind == Kind::yarn) {
+    rope["beta_fast"] = s.beta_fast;
+    rope["beta_slow"] = s.beta_slow;
+    rope["truncate"] = s.truncate;
+  }
+  if (s.kind == Kind::yarn || s.kind == Kind::factors) rope["attention_factor"] = s.amplitude;
+  if (s.original_context > 0) rope["original_max_position_embeddings"] = s.original_context;
+  if (c.family == "phi3") json["original_max_position_embeddings"] = s.original_context;
+  json["rope_scaling"] = std::move(rope);
+}
+
 }  // namespace
 
 std::string hf_config_text(const ModelConfig& c, const TokenizerData& tokenizer, const Scheme& scheme) {
-  check(c.family == "llama", "models of the family '{}' cannot be written", c.family);
-  check(c.rope_dim == c.head_dim, "a rope over {} of {} channels of a head cannot be written", c.rope_dim, c.head_dim);
-  Ordered json = {{"architectures", {"LlamaForCausalLM"}},
-                  {"model_type", "llama"},
+  const HfArchitectureNames names = hf_architecture_names(c.family);
+  Ordered json = {{"architectures", {names.architecture}},
+                  {"model_type", names.model_type},
                   {"_name_or_path", c.name},
-                  {"hidden_act", "silu"},
                   {"hidden_size", c.hidden},
                   {"intermediate_size", c.ffn},
                   {"num_hidden_layers", c.layers},
@@ -90,6 +132,17 @@ std::string hf_config_text(const ModelConfig& c, const TokenizerData& tokenizer,
                   {"tie_word_embeddings", c.tied_embeddings},
                   {"attention_bias", c.attention_bias},
                   {"mlp_bias", c.mlp_bias}};
+  if (find_family(c.family).activation == Gate::gelu_tanh) {
+    json["hidden_activation"] = "gelu_pytorch_tanh";
+  } else {
+    json["hidden_act"] = "silu";
+  }
+  add_windows(json, c);
+  add_rope(json, c);
+  if (c.family == "gemma3") {
+    json["query_pre_attn_scalar"] = c.query_scalar > 0 ? Ordered(c.query_scalar) : Ordered(c.head_dim);
+    json[kNormOffsetKey] = c.norm_offset;
+  }
   add_ids(json, tokenizer);
   json["quantization_config"] = stored_scheme_json(scheme);
   return dump(json, 2);

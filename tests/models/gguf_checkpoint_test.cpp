@@ -40,7 +40,8 @@ class GgufCheckpoint : public testing::Test {
 };
 
 TEST_F(GgufCheckpoint, RefusesOtherArchitecturesByName) {
-  expect_refused(with("general.architecture", "gemma3"), {"tiny.gguf", "'gemma3' is not supported", "'llama' is"});
+  expect_refused(with("general.architecture", "mamba"),
+                 {"tiny.gguf", "'mamba' is not supported", "known: llama, qwen2"});
   expect_refused(with("general.architecture", 3u), {"general.architecture", "must be a string"});
   expect_refused(with("general.type", "adapter"), {"holds 'adapter', not a model"});
   expect_refused(with("split.count", 4u), {"first of 4 parts", "does not end in '-00001-of-00004.gguf'"});
@@ -53,8 +54,7 @@ TEST_F(GgufCheckpoint, RefusesKeysThatChangeTheNetwork) {
     EXPECT_NO_THROW(open(with("llama." + key, neutral))) << key;
     expect_refused(with("llama." + key, other), {"llama." + key, "supported"});
   };
-  neutral_and_not("rope.scaling.type", "none", "yarn");
-  neutral_and_not("rope.scaling.factor", 1.0f, 8.0f);
+  neutral_and_not("rope.scaling.type", "none", "su");
   neutral_and_not("rope.scale_linear", 1.0f, 2.0f);
   neutral_and_not("rope.scaling.attn_factor", 1.0f, 1.5f);
   neutral_and_not("expert_count", 0u, 8u);
@@ -158,17 +158,27 @@ TEST_F(GgufCheckpoint, NamesTypesThatCannotBeRead) {
   expect_refused(w, {"'output_norm.weight' is a vector in q8_0"});
 }
 
-TEST_F(GgufCheckpoint, RopeFactorsOfOneAreNeutral) {
+TEST_F(GgufCheckpoint, RopeFactorsScaleUnlessTheyAreOne) {
   for (const float factor : {1.0f, 8.0f}) {
     GgufWriter w = writer_;
     std::string factors;
     for (int i = 0; i < 8; ++i) factors += GgufWriter::bytes_of(i == 7 ? factor : 1.0f);
     w.tensor("rope_freqs.weight", {8}, 0, factors);
-    if (factor == 1.0f)
-      EXPECT_EQ(open(w).find("rope_freqs.weight"), nullptr);
-    else
-      expect_refused(w, {"'rope_freqs.weight' scales the rope"});
+    const Checkpoint c = open(w);
+    EXPECT_EQ(c.find("rope_freqs.weight"), nullptr);
+    if (factor == 1.0f) {
+      EXPECT_TRUE(c.config().rope_scaling == RopeScaling{});
+    } else {
+      EXPECT_EQ(c.config().rope_scaling.short_factors.at(7), 8.0f);
+      EXPECT_EQ(c.config().rope_scaling.long_factors.at(7), 8.0f);
+    }
   }
+  GgufWriter w = writer_;
+  w.tensor("rope_freqs.weight", {8}, 0, std::string(32, '\0'));
+  expect_refused(w, {"'rope_freqs.weight' holds 0", "positive"});
+  w = writer_;
+  w.tensor("rope_freqs.weight", {4}, 0, std::string(16, 'x'));
+  expect_refused(w, {"'rope_freqs.weight' is not one f32 factor for each of 8 pairs"});
 }
 
 TEST_F(GgufCheckpoint, RefusesTokenizersItCannotRun) {

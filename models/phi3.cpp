@@ -1,0 +1,13 @@
+// Phi 3 (arXiv 2404.14219): a Llama in mathematics; its files hold q, k, v and gate, up as one matrix each, which the
+// readers take apart.
+#include "models/family.h"
+
+namespace quire {
+
+Family phi3_family() {
+  Family f = llama_family();
+  f.name = "phi3";
+  return f;
+}
+
+}  // namespace quire
