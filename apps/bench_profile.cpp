@@ -10,18 +10,30 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-Json op_json(const std::string& name, double calls, double seconds, double bytes, double operations,
-             const BenchProfile& p) {
-  const double rate = seconds > 0 ? bytes / seconds : 0.0;
-  return {{"op", name},
-          {"calls", calls},
-          {"ms", seconds * 1e3},
-          {"time_share", p.seconds > 0 ? seconds * double(p.steps) / p.seconds : 0.0},
-          {"bytes", bytes},
-          {"operations", operations},
+// Seconds that an op cannot do without.
+double least_seconds(const OpCost& cost, const Peaks& peaks) {
+  const double bytes = peaks.bytes_per_second > 0 ? double(cost.bytes) / peaks.bytes_per_second : 0.0;
+  const double rate = peaks.of(cost.unit);
+  return std::max(bytes, rate > 0 ? double(cost.operations) / rate : 0.0);
+}
+
+struct PerStep {
+  std::string op;
+  double calls = 0, seconds = 0, bytes = 0, operations = 0, least = 0;
+};
+
+Json op_json(const PerStep& s, const BenchProfile& p) {
+  const double rate = s.seconds > 0 ? s.bytes / s.seconds : 0.0;
+  return {{"op", s.op},
+          {"calls", s.calls},
+          {"ms", s.seconds * 1e3},
+          {"time_share", p.seconds > 0 ? s.seconds * double(p.steps) / p.seconds : 0.0},
+          {"bytes", s.bytes},
+          {"operations", s.operations},
           {"gb_per_s", rate / 1e9},
-          {"bandwidth_share", p.bandwidth.bytes_per_second > 0 ? rate / p.bandwidth.bytes_per_second : 0.0},
-          {"gop_per_s", seconds > 0 ? operations / seconds / 1e9 : 0.0}};
+          {"bandwidth_share", p.peaks.bytes_per_second > 0 ? rate / p.peaks.bytes_per_second : 0.0},
+          {"gop_per_s", s.seconds > 0 ? s.operations / s.seconds / 1e9 : 0.0},
+          {"peak_share", s.seconds > 0 ? s.least / s.seconds : 0.0}};
 }
 
 std::string md_line(const Json& op) {
@@ -29,7 +41,7 @@ std::string md_line(const Json& op) {
   return fmt::format(
       "| {:<20} | {:>6.0f} | {:>9.3f} | {:>5.1f} % | {:>9.3f} | {:>9.2f} | {:>7.2f} | {:>5.1f} % | {:>8.1f} |\n",
       op["op"].get<std::string>(), number("calls"), number("ms"), 100 * number("time_share"), number("bytes") / 1e6,
-      number("operations") / 1e6, number("gb_per_s"), 100 * number("bandwidth_share"), number("gop_per_s"));
+      number("operations") / 1e6, number("gb_per_s"), 100 * number("peak_share"), number("gop_per_s"));
 }
 
 }  // namespace
@@ -37,33 +49,49 @@ std::string md_line(const Json& op) {
 nlohmann::ordered_json profile_json(const BenchProfile& p) {
   const double steps = double(std::max<int64_t>(p.steps, 1));
   Json ops = Json::array();
-  double seconds = 0.0, calls = 0.0, bytes = 0.0, operations = 0.0;
+  PerStep all{"all"}, other{"other"};
+  all.seconds = other.seconds = p.seconds / steps;
   for (const OpTotal& t : p.ops) {
-    ops.push_back(op_json(t.name, double(t.calls) / steps, t.seconds / steps, double(t.cost.bytes) / steps,
-                          double(t.cost.operations) / steps, p));
-    seconds += t.seconds;
-    calls += double(t.calls) / steps;
-    bytes += double(t.cost.bytes) / steps;
-    operations += double(t.cost.operations) / steps;
+    const PerStep one{t.name,
+                      double(t.calls) / steps,
+                      t.seconds / steps,
+                      double(t.cost.bytes) / steps,
+                      double(t.cost.operations) / steps,
+                      least_seconds(t.cost, p.peaks) / steps};
+    ops.push_back(op_json(one, p));
+    other.seconds -= one.seconds;
+    all.calls += one.calls;
+    all.bytes += one.bytes;
+    all.operations += one.operations;
+    all.least += one.least;
   }
-  ops.push_back(op_json("other", 0, (p.seconds - seconds) / steps, 0, 0, p));
-  return {{"steps", p.steps},
-          {"step_ms", p.seconds / steps * 1e3},
-          {"bandwidth_gb_per_s", p.bandwidth.bytes_per_second / 1e9},
-          {"bandwidth_buffer", p.bandwidth.buffer},
-          {"bandwidth_threads", p.bandwidth.threads},
-          {"ops", ops},
-          {"all", op_json("all", calls, p.seconds / steps, bytes, operations, p)}};
+  ops.push_back(op_json(other, p));
+  Json json = {{"steps", p.steps},
+               {"step_ms", p.seconds / steps * 1e3},
+               {"bandwidth_gb_per_s", p.peaks.bytes_per_second / 1e9},
+               {"bandwidth_buffer", p.peaks.buffer},
+               {"bandwidth_threads", p.peaks.threads}};
+  if (p.peaks.f16 > 0) {
+    json["f16_gop_per_s"] = p.peaks.f16 / 1e9;
+    json["int8_gop_per_s"] = p.peaks.int8 / 1e9;
+    json["e4m3_gop_per_s"] = p.peaks.e4m3 / 1e9;
+  }
+  json["ops"] = ops;
+  json["all"] = op_json(all, p);
+  return json;
 }
 
 std::string profile_md(const BenchProfile& p, const std::string& title) {
   const Json json = profile_json(p);
-  std::string out = fmt::format(
-      "One step of {}: {:.3f} ms (mean of {}). Bandwidth: {:.1f} GB/s, measured by {} thread{} reading {} (as large as "
-      "the "
-      "weights).\n\n",
-      title, json["step_ms"].get<double>(), p.steps, p.bandwidth.bytes_per_second / 1e9, p.bandwidth.threads,
-      p.bandwidth.threads == 1 ? "" : "s", bytes_text(p.bandwidth.buffer));
+  std::string out = fmt::format("One step of {}: {:.3f} ms (mean of {}). Bandwidth: {:.1f} GB/s", title,
+                                json["step_ms"].get<double>(), p.steps, p.peaks.bytes_per_second / 1e9);
+  if (p.peaks.threads > 0) {
+    out += fmt::format(", measured by {} thread{} reading {} (as large as the weights).\n\n", p.peaks.threads,
+                       p.peaks.threads == 1 ? "" : "s", bytes_text(p.peaks.buffer));
+  } else {
+    out += fmt::format("; tensor cores: f16 {:.0f}, int8 {:.0f}, e4m3 {:.0f} Top/s, measured just before.\n\n",
+                       p.peaks.f16 / 1e12, p.peaks.int8 / 1e12, p.peaks.e4m3 / 1e12);
+  }
   out +=
       "| op                   |  calls |        ms |    time |        MB |       Mop |    GB/s | of peak |    Gop/s "
       "|\n";

@@ -1,6 +1,8 @@
 // `quire bench`: llama-bench's options and rows.
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
+#include <cstring>
 #include <filesystem>
 
 #include "apps/bench_table.h"
@@ -11,6 +13,7 @@
 #include "base/bandwidth.h"
 #include "base/machine.h"
 #include "base/parallel.h"
+#include "kernels/cuda/ceilings.h"
 #include "models/dummy.h"
 
 namespace quire {
@@ -175,18 +178,33 @@ std::string memory_text(const BenchRow& row) {
       bytes_text(row.memory_peak), bytes_text(m.before));
 }
 
-// As fast as memory as large as what a step reads can be read by as many threads.
-Bandwidth bandwidth_for(const BenchRow& row) {
+// As fast as memory as large as what a step reads can be read by as many threads; or what the GPU can do.
+Peaks peaks_for(const BenchRow& row) {
+  if constexpr (kCuda) {
+    if (row.device != "cpu") {
+      const int callers = cuda::current_device();
+      cuda::use_device(std::atoi(row.device.c_str() + std::strlen("cuda:")));
+      const cuda::Ceilings c = cuda::measure_ceilings(nullptr);
+      cuda::use_device(callers);
+      return {c.read, c.read_bytes, 0, c.f16, c.int8, c.e4m3};
+    }
+  }
   ThreadPool pool(row.threads);
   const int64_t bytes = std::max<int64_t>(row.memory.weights, 1 << 20);
-  return {read_bandwidth(pool, bytes), bytes, row.threads};
+  return {read_bandwidth(pool, bytes), bytes, row.threads, 0, 0, 0};
 }
 
-// One more run, observed.
-BenchProfile profile_of(Bench& bench, const BenchRow& row, const Bandwidth& bandwidth) {
+// One more run, observed; on a GPU, where that is op by op, beside the time of steps that were not.
+BenchProfile profile_of(Bench& bench, const BenchRow& row, const Peaks& peaks) {
   Profile profile;
   const BenchSample sample = bench.run(row.test, &profile);
-  return {sample.seconds, sample.steps, profile.totals(), bandwidth};
+  BenchProfile p{sample.seconds, sample.steps, profile.totals(), peaks};
+  if (row.device != "cpu") {
+    double seconds = 0.0, steps = 0.0;
+    for (const BenchSample& s : row.samples) seconds += s.seconds, steps += double(s.steps);
+    p.seconds = seconds / steps * double(sample.steps);
+  }
+  return p;
 }
 
 int run_bench(const BenchOptions& options) {
@@ -210,11 +228,8 @@ int run_bench(const BenchOptions& options) {
     last = &setup;
     Bench bench(*engine);
     BenchRow row = row_of(setup, *engine);
-    check(!options.profile || row.device == "cpu",
-          "bench: --profile compares ops with the bandwidth of the CPU's memory, and this is {}; add --device cpu",
-          row.device);
     const int64_t loading_peak = process_memory().peak;
-    const Bandwidth bandwidth = options.profile ? bandwidth_for(row) : Bandwidth{};
+    const Peaks peaks = options.profile ? peaks_for(row) : Peaks{};
     reset_peak_memory();  // the buffer that was read is none of the engine's
     for (const BenchTest& test : tests) {
       row.test = test;
@@ -229,7 +244,7 @@ int run_bench(const BenchOptions& options) {
       }
       row.memory_peak = std::max(loading_peak, process_memory().peak);
       if (options.profile) {
-        row.profile = profile_of(bench, row, bandwidth);
+        row.profile = profile_of(bench, row, peaks);
         if (md) below += "\n" + profile_md(*row.profile, fmt::format("{}, {} {}", test.name(), row.scheme, row.kv));
       }
       bar.clear();

@@ -165,8 +165,10 @@ void Engine::cancel(int64_t request) {
 
 void Engine::profile(Profile* profile) {
   state_->ctx.profile = profile;
-  if (profile) profile->wait_for(state_->ctx.stream);
+  if (profile) profile->observe(state_->ctx.stream);
 }
+
+void Engine::fill_at_random(bool fill) { state_->fill = fill; }
 
 bool Engine::busy() const { return state_->unfinished > 0; }
 

@@ -136,6 +136,10 @@ class Engine {
   // Steps from here on report each op to it (kernels/profile.h); null: no more. It must outlive its use.
   void profile(Profile* profile);
 
+  // Steps from here on that compute prompts put random keys and values into the cache instead, and logits nowhere: a
+  // context for measurements, of requests with max_tokens 0.
+  void fill_at_random(bool fill);
+
   // The conversation in the model's own template as token ids. Control tokens that a person or a file spells out in a
   // message ("<|im_end|>") stay plain text: nobody can forge a turn. Error if the model has no template.
   std::vector<int32_t> encode_chat(const std::vector<Message>& messages, bool add_generation_prompt = true) const;

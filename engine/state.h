@@ -77,6 +77,7 @@ struct Engine::State {
   MemoryPlan plan;
   DecoderPlan decoder_plan;
   int64_t context = 0;
+  bool fill = false;  // prompts: fill_at_random
   // What other threads hand over; the next step takes it.
   struct Inbox {
     std::mutex mutex;

@@ -129,9 +129,14 @@ void Engine::State::deliver_all(const Step& step, const Results& results, Events
 // What fails ends the requests it belongs to: a sequence left half done would never move again.
 void Engine::State::compute(Step& step, Events& events) {
   try {
-    const Tensor there = logits_for(int64_t(step.logits.size()));
-    model->decoder->forward(ctx, step.batch, *cache, there);
-    deliver_all(step, results_of(step, there), events);
+    if (fill) {
+      model->decoder->fill_cache(ctx, step.batch, *cache);
+      deliver_all(step, {{}, std::vector<int32_t>(step.logits.size(), 0)}, events);
+    } else {
+      const Tensor there = logits_for(int64_t(step.logits.size()));
+      model->decoder->forward(ctx, step.batch, *cache, there);
+      deliver_all(step, results_of(step, there), events);
+    }
   } catch (const std::exception& why) {  // the pass itself: memory
     for (Sequence* sequence : step.sequences) fail_request(*sequence, why, events);
   }

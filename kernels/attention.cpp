@@ -315,7 +315,7 @@ void attention(const Context& ctx, const Tensor& q, const KvView& kv, const Batc
       "attention: kernel '{}' is not there or not for keys {} and values {}, {} heads of {} on {} kv heads; generic is",
       kernel, k.name, v.name, heads, channels, kv.kv_heads);
   const ProfileScope scope(ctx.profile, "attention", [&] {
-    OpCost cost{2 * tensor_bytes(q), 0};
+    OpCost cost{2 * tensor_bytes(q), 0, OpUnit::f16};
     for (const BatchSequence& s : batch.sequences) {
       cost.bytes += (s.position + s.count) * kv.kv_heads * kv.layout.bytes / kPageTokens;  // each key and value once
       const int64_t pairs = s.count * s.position + s.count * (s.count + 1) / 2;            // query and key

@@ -84,6 +84,9 @@ void convert(const Context& ctx, const Tensor& src, const Tensor& dst, const int
         describe(dst));
   check(info(dst.codec).encode || copies_rows(src, dst), "convert: nothing can be written in {}, only read",
         info(dst.codec).name);
+  const ProfileScope scope(ctx.profile, "convert", [&] {
+    return OpCost{tensor_bytes(format_of(src), dst.rows, dst.cols) + tensor_bytes(dst), dst.rows * dst.cols};
+  });
   if constexpr (kCuda) {
     if (ctx.device == Device::cuda) return convert_on_device(ctx, src, dst, gather);
   }
@@ -92,9 +95,6 @@ void convert(const Context& ctx, const Tensor& src, const Tensor& dst, const int
       check(gather[i] >= 0 && gather[i] < src.rows, "convert: row {} is not in {}", gather[i], describe(src));
     }
   }
-  const ProfileScope scope(ctx.profile, "convert", [&] {
-    return OpCost{tensor_bytes(format_of(src), dst.rows, dst.cols) + tensor_bytes(dst), dst.rows * dst.cols};
-  });
   const auto source_row = [&](int64_t i) { return gather ? int64_t(gather[i]) : i; };
   const CodecInfo& from = info(src.codec);
   const CodecInfo& to = info(dst.codec);

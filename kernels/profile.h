@@ -3,6 +3,7 @@
 #pragma once
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -12,9 +13,12 @@
 
 namespace quire {
 
-// What an op must move and compute, from its shapes: bytes read and written once, multiplications and additions.
+// What an op must move and compute, from its shapes: bytes read and written once, multiplications and additions, and
+// what does them: a unit whose rate can be measured, or none in particular.
+enum class OpUnit : uint8_t { none, f16, int8, e4m3 };
 struct OpCost {
   int64_t bytes = 0, operations = 0;
+  OpUnit unit = OpUnit::none;
 };
 
 struct OpTotal {
@@ -26,20 +30,33 @@ struct OpTotal {
 
 class Profile {
  public:
-  const std::vector<OpTotal>& totals() const { return totals_; }  // in the order of first calls
-  double seconds() const {
+  Profile() = default;
+  ~Profile();
+  Profile(const Profile&) = delete;
+  Profile& operator=(const Profile&) = delete;
+
+  // Ops are enqueued on this stream of a GPU: they are timed there, between two events each, less what two events with
+  // nothing between them measure.
+  void observe(cuda::StreamHandle stream);
+  // A step of ops begins. On a GPU it is held until the host is probably through with enqueueing, so that no op waits
+  // for the host inside its two events.
+  void begin_step();
+
+  const std::vector<OpTotal>& totals();  // in the order of first calls; waits for what was enqueued
+  double seconds() {
     double sum = 0.0;
-    for (const OpTotal& t : totals_) sum += t.seconds;
+    for (const OpTotal& t : totals()) sum += t.seconds;
     return sum;
   }
-  void wait_for(cuda::StreamHandle stream) { stream_ = stream; }  // every op is timed until it has run there
 
  private:
   friend class ProfileScope;
+  struct OnDevice;
+  OpTotal& total_of(std::string_view name);
   void add(std::string_view name, double seconds, OpCost cost);
   std::vector<OpTotal> totals_;
-  cuda::StreamHandle stream_ = nullptr;  // that ops enqueue on, with a GPU
-  double inner_ = 0.0;                   // seconds of finished ops inside the one that runs
+  double inner_ = 0.0;  // seconds of finished ops inside the one that runs
+  std::shared_ptr<OnDevice> device_;
 };
 
 // One call of an op, from here to the end of the scope. `cost` gives an OpCost and is asked only if somebody observes;
@@ -51,9 +68,7 @@ class ProfileScope {
     if (!profile) return;
     name_ = name;
     cost_ = cost();
-    outer_ = profile->inner_;
-    profile->inner_ = 0.0;
-    start_ = Clock::now();
+    begin();
   }
   ~ProfileScope() {
     if (profile_) finish();
@@ -63,6 +78,7 @@ class ProfileScope {
 
  private:
   using Clock = std::chrono::steady_clock;
+  void begin();
   void finish();
   Profile* profile_;
   std::string_view name_;

@@ -38,6 +38,10 @@ void rope(const Context& ctx, const Tensor& x, int64_t heads, int64_t head_dim, 
           const RopeTable& table) {
   check(x.codec == id<F32> && x.cols >= heads * head_dim && table.dim() <= head_dim,
         "rope: {} heads of {} (first {} rotated) do not fit x {}", heads, head_dim, table.dim(), describe(x));
+  const ProfileScope scope(ctx.profile, "rope", [&] {
+    const int64_t values = x.rows * heads * table.dim();
+    return OpCost{2 * values * int64_t(sizeof(float)), 3 * values};
+  });
   if constexpr (kCuda) {
     if (ctx.device == Device::cuda) {
       check(table.on_device() != nullptr, "rope: the table was not uploaded");
@@ -48,10 +52,6 @@ void rope(const Context& ctx, const Tensor& x, int64_t heads, int64_t head_dim, 
     check(positions[t] >= 0 && positions[t] < table.positions(), "rope: position {} is outside the context of {}",
           positions[t], table.positions());
   }
-  const ProfileScope scope(ctx.profile, "rope", [&] {
-    const int64_t values = x.rows * heads * table.dim();
-    return OpCost{2 * values * int64_t(sizeof(float)), 3 * values};
-  });
   const int64_t half = table.dim() / 2;
   const cpu::RowSimd& simd = cpu::row_simd(ctx.isa);
   ctx.parallel_for(x.rows, 16, [&](int64_t begin, int64_t end) {

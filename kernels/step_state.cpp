@@ -139,6 +139,9 @@ void step_begin(const Context& ctx, const StepState& s, int64_t rows) {
 void step_sample(const Context& ctx, const StepState& s, const Tensor& logits) {
   check(logits.codec == id<F32> && logits.rows <= s.slots && logits.cols > 0 && logits.device == ctx.device,
         "step state: logits {} for {} slots", describe(logits), s.slots);
+  const ProfileScope scope(ctx.profile, "sample", [&] {
+    return OpCost{tensor_bytes(logits), logits.rows * logits.cols};
+  });
   if constexpr (kCuda) {
     if (ctx.device == Device::cuda) return cuda::step_sample(ctx, s, logits);
   }

@@ -6,6 +6,7 @@
 #include "kernels/attention.h"
 #include "kernels/convert.h"
 #include "kernels/glu.h"
+#include "kernels/random.h"
 #include "kernels/rmsnorm.h"
 #include "kernels/row_ops.h"
 #include "models/rope_scaling.h"
@@ -247,7 +248,22 @@ void Decoder::forward(const Context& ctx, const Batch& planned, KvCache& cache, 
   cache.end_step(batch);
 }
 
+void Decoder::fill_cache(const Context& ctx, const Batch& planned, KvCache& cache) const {
+  ctx.scratch->reset();
+  Batch batch = planned;
+  upload_batch(ctx, batch);
+  cache.begin_step(batch);
+  const int64_t width = config_.kv_heads * config_.head_dim;
+  const Tensor kv = scratch_floats(ctx, batch.size(), 2 * width);
+  for (int64_t layer = 0; layer < config_.layers; ++layer) {
+    fill_normal(ctx, uint64_t(layer), batch.positions[0] * width, 1.0f, kv);
+    cache.append(ctx, layer, batch, cols_of(kv, 0, width), cols_of(kv, width, width));
+  }
+  cache.end_step(batch);
+}
+
 void Decoder::run(const Context& ctx, const Batch& batch, KvCache& cache, const Tensor& logits) const {
+  if (ctx.profile) ctx.profile->begin_step();
   const Tensor h = scratch_floats(ctx, batch.size(), config_.hidden);
   embed(ctx, batch, h);
   for (int64_t layer = 0; layer < config_.layers; ++layer) block(ctx, layer, h, batch, cache);

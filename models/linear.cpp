@@ -258,9 +258,19 @@ Linear Linear::load(SliceReader& reader, const std::vector<std::string>& names, 
   return linear;
 }
 
+namespace {
+// Tensor cores that multiply such weights and activations.
+OpUnit unit_of(const MatmulProblem& p) {
+  if (p.x.codec == id<Int8>) return info(p.w.codec).integer ? OpUnit::int8 : OpUnit::none;
+  if (p.x.codec == id<E4M3>) return OpUnit::e4m3;
+  return p.x.codec == id<F16> || p.x.codec == id<BF16> ? OpUnit::f16 : OpUnit::none;
+}
+}  // namespace
+
 void Linear::run(const Context& ctx, const Tensor& x, const Tensor& y, const float* residual) const {
   const ProfileScope scope(ctx.profile, label_, [&] {
-    return OpCost{bytes() + tensor_bytes(x) + (residual ? 2 : 1) * tensor_bytes(y), 2 * x.rows * n_ * k_};
+    return OpCost{bytes() + tensor_bytes(x) + (residual ? 2 : 1) * tensor_bytes(y), 2 * x.rows * n_ * k_,
+                  unit_of(parts_[0].weight.problem)};
   });
   for (const LinearPart& part : parts_) {
     const Format wanted = part.weight.problem.x;

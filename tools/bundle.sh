@@ -20,6 +20,6 @@ libraries_of "$out"/bin/* | grep -vE '/(libc|libm|libpthread|librt|libdl|ld-linu
   while read -r library; do cp -L "$library" "$out/lib/"; done
 # Found through QUIRE_SOURCE_DIR by the tests that read the repository's files.
 git ls-files -z base quant kernels kvcache models engine apps tests tools | xargs -0 cp --parents -t "$out/source"
-cp tools/gpu-tests.sh "$out/"
+cp tools/gpu-tests.sh tools/gpu-bench.sh "$out/"
 tar -C "$(dirname "$out")" -czf "$out.tar.gz" "$(basename "$out")"
 say "$out.tar.gz: $(du -h "$out.tar.gz" | cut -f1); unpack it there and run gpu-tests.sh"

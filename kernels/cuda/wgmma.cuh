@@ -17,24 +17,29 @@ __device__ __forceinline__ void wgmma_wait_all() { asm volatile("wgmma.wait_grou
 // What this thread copied to shared memory is seen by wgmma (after a barrier).
 __device__ __forceinline__ void fence_shared_for_wgmma() { asm volatile("fence.proxy.async;" ::: "memory"); }
 
-__device__ __forceinline__ void wgmma_s8(int (&d)[64], const uint32_t (&a)[4], uint64_t x) {
-  asm volatile(
-      "wgmma.mma_async.sync.aligned.m64n128k32.s32.s8.s8 {"
-      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
-      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
-      "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
-      "}, {%64, %65, %66, %67}, %68, 1;"
-      : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3]), "+r"(d[4]), "+r"(d[5]), "+r"(d[6]), "+r"(d[7]), "+r"(d[8]),
-        "+r"(d[9]), "+r"(d[10]), "+r"(d[11]), "+r"(d[12]), "+r"(d[13]), "+r"(d[14]), "+r"(d[15]), "+r"(d[16]),
-        "+r"(d[17]), "+r"(d[18]), "+r"(d[19]), "+r"(d[20]), "+r"(d[21]), "+r"(d[22]), "+r"(d[23]), "+r"(d[24]),
-        "+r"(d[25]), "+r"(d[26]), "+r"(d[27]), "+r"(d[28]), "+r"(d[29]), "+r"(d[30]), "+r"(d[31]), "+r"(d[32]),
-        "+r"(d[33]), "+r"(d[34]), "+r"(d[35]), "+r"(d[36]), "+r"(d[37]), "+r"(d[38]), "+r"(d[39]), "+r"(d[40]),
-        "+r"(d[41]), "+r"(d[42]), "+r"(d[43]), "+r"(d[44]), "+r"(d[45]), "+r"(d[46]), "+r"(d[47]), "+r"(d[48]),
-        "+r"(d[49]), "+r"(d[50]), "+r"(d[51]), "+r"(d[52]), "+r"(d[53]), "+r"(d[54]), "+r"(d[55]), "+r"(d[56]),
-        "+r"(d[57]), "+r"(d[58]), "+r"(d[59]), "+r"(d[60]), "+r"(d[61]), "+r"(d[62]), "+r"(d[63])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(x));
-}
+// The accumulator as asm sees it: 64 rows of 128 tokens over 128 threads.
+#define QUIRE_WGMMA_SUMS                                                             \
+  "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "          \
+  "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, " \
+  "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
+  "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}"
+#define QUIRE_WGMMA_8(c, i)                                                                                          \
+  "+" c(d[i]), "+" c(d[i + 1]), "+" c(d[i + 2]), "+" c(d[i + 3]), "+" c(d[i + 4]), "+" c(d[i + 5]), "+" c(d[i + 6]), \
+      "+" c(d[i + 7])
+#define QUIRE_WGMMA(name, shape_and_types, Sum, c, scales)                                                \
+  __device__ __forceinline__ void name(Sum(&d)[64], const uint32_t(&a)[4], uint64_t x) {                  \
+    asm volatile("wgmma.mma_async.sync.aligned." shape_and_types " " QUIRE_WGMMA_SUMS                     \
+                 ", {%64, %65, %66, %67}, %68, " scales ";"                                               \
+                 : QUIRE_WGMMA_8(c, 0), QUIRE_WGMMA_8(c, 8), QUIRE_WGMMA_8(c, 16), QUIRE_WGMMA_8(c, 24),  \
+                   QUIRE_WGMMA_8(c, 32), QUIRE_WGMMA_8(c, 40), QUIRE_WGMMA_8(c, 48), QUIRE_WGMMA_8(c, 56) \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(x));                                   \
+  }
+QUIRE_WGMMA(wgmma_s8, "m64n128k32.s32.s8.s8", int, "r", "1")
+QUIRE_WGMMA(wgmma_f16, "m64n128k16.f32.f16.f16", float, "f", "1, 1, 1, 0")
+QUIRE_WGMMA(wgmma_e4m3, "m64n128k32.f32.e4m3.e4m3", float, "f", "1, 1, 1")
+#undef QUIRE_WGMMA
+#undef QUIRE_WGMMA_8
+#undef QUIRE_WGMMA_SUMS
 #else  // never launched there (wide_supports)
 __device__ __forceinline__ void wgmma_fence() {}
 __device__ __forceinline__ void wgmma_commit() {}
@@ -51,6 +56,11 @@ template <int N>
 __device__ __forceinline__ void keep_after_wait(int (&d)[N]) {
 #pragma unroll
   for (int i = 0; i < N; ++i) asm volatile("" : "+r"(d[i])::"memory");
+}
+template <int N>
+__device__ __forceinline__ void keep_after_wait(float (&d)[N]) {
+#pragma unroll
+  for (int i = 0; i < N; ++i) asm volatile("" : "+f"(d[i])::"memory");
 }
 
 }  // namespace quire::cuda

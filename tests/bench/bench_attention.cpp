@@ -9,8 +9,8 @@
 #include <sstream>
 
 #include "kernels/attention.h"
+#include "kernels/cuda/ceilings.h"
 #include "kvcache/kv_cache.h"
-#include "tests/bench/read_ceiling.h"
 
 namespace quire {
 namespace {
