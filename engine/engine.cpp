@@ -92,6 +92,13 @@ void Engine::State::load() {
     options.log(fmt::format("quantizing at load by round-to-nearest: weights {}, embedding and head {}",
                             to_string(scheme.weight), to_string(scheme.embedding)));
   }
+  if (options.log && ctx.device == Device::cuda) {
+    const auto mib = [](int64_t bytes) { return double(bytes) / (1 << 20); };
+    options.log(fmt::format(
+        "memory on {}: weights {:.0f} MiB, scratch {:.0f}, graphs {:.0f}, cache {:.0f} of {} tokens; at most {:.0f}",
+        device.name(), mib(plan.weights), mib(plan.scratch), mib(plan.graphs), mib(plan.cache), plan.cache_tokens,
+        mib(plan.limit)));
+  }
   model->scheme = scheme;
   model->positions = positions;
   model->decoder.emplace(Decoder::load(ctx, model->checkpoint, scheme, positions, options.progress));

@@ -69,28 +69,55 @@ KvCacheConfig plan_cache(const EngineOptions& options, const ModelConfig& config
   return cache;
 }
 
+namespace {
+
+int64_t pages_for(int64_t tokens) { return (tokens + kPageTokens - 1) / kPageTokens; }
+
+// Settings with which a cache of `tokens` fits in `room` bytes, to type.
+std::string what_would_fit(const EngineOptions& options, const KvCacheConfig& cache, int64_t room, int64_t tokens) {
+  std::string ways;
+  const int64_t longest = std::max<int64_t>(0, room / KvCache::page_bytes(cache)) * kPageTokens;
+  if (longest > 0 && options.cache_tokens > 0 && options.max_batch > 1) {
+    const int64_t each = pages_for(tokens) / options.max_batch;
+    const int64_t sequences = each > 0 ? longest / kPageTokens / each : 0;
+    if (sequences > 0) ways += fmt::format("{} sequences instead of {}, ", sequences, options.max_batch);
+  }
+  if (longest > 0) ways += fmt::format("--context {}, ", longest);
+  KvCacheConfig smaller = cache;
+  for (const char* word : {"kv8", "kv4", "kv2"}) {
+    smaller.scheme = parse_kv(word);
+    const bool is_smaller = KvCache::page_bytes(smaller) < KvCache::page_bytes(cache);
+    if (!is_smaller || pages_for(tokens) * KvCache::page_bytes(smaller) > room) continue;
+    ways += fmt::format("a smaller cache (--kv {}), ", word);
+    break;
+  }
+  return ways + "a larger memory limit, or smaller weights (--scheme w4a16)";
+}
+
+}  // namespace
+
 KvCacheConfig fit_cache(const EngineOptions& options, KvCacheConfig cache, MemoryPlan& plan) {
   const int64_t page = KvCache::page_bytes(cache), stage = KvCache::stage_bytes(cache);
   const int64_t room = plan.limit > 0 ? plan.limit - plan.weights - plan.scratch - plan.graphs - stage : INT64_MAX;
   const int64_t fits = std::max<int64_t>(0, room / page);  // pages
-  const auto pages_for = [](int64_t tokens) { return (tokens + kPageTokens - 1) / kPageTokens; };
   const std::string budget = fmt::format(
       "the limit of {} less weights ({}), scratch ({}) and open pages ({}) leaves room for {} tokens at {} bytes each",
       mib(plan.limit), mib(plan.weights), mib(plan.scratch + plan.graphs), mib(stage), fits * kPageTokens,
       plan.bytes_per_token);
-  check(fits > 0, "out of memory: {}; raise the memory limit, or use smaller weights (--scheme w4a16)", budget);
   const int64_t whole = pages_for(cache.max_tokens);
+  const auto would_fit = [&](int64_t tokens) { return what_would_fit(options, cache, room, tokens); };
+  check(fits > 0, "out of memory: {}; what would fit: {}", budget, would_fit(kPageTokens));
   if (options.cache_tokens > 0) {
     cache.pages = pages_for(options.cache_tokens);
-    check(cache.pages <= fits, "out of memory: a cache of {} tokens was asked for, but {}", options.cache_tokens,
-          budget);
+    check(cache.pages <= fits, "out of memory: a cache of {} tokens was asked for, but {}; what would fit: {}",
+          options.cache_tokens, budget, would_fit(options.cache_tokens));
   } else {
-    // Untouched pages take no memory, so room for every sequence is planned where it fits.
+    // Room for every sequence at its longest, where it fits. On the CPU untouched pages take no memory; on a GPU they
+    // do, and what is not taken here is of no use to anyone: --max-batch and --memory-limit are how to take less.
     cache.pages = std::min(fits, whole * cache.slots);
     check(options.context == 0 || whole <= fits,
-          "out of memory: a context of {} was asked for, but {}; use --context {}, a larger memory limit or a smaller "
-          "cache (--kv kv4)",
-          options.context, budget, fits * kPageTokens);
+          "out of memory: a context of {} was asked for, but {}; what would fit: {}", options.context, budget,
+          would_fit(options.context));
   }
   if (cache.pages < whole && options.context == 0) {
     cache.max_tokens = cache.pages * kPageTokens;

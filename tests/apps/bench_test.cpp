@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fstream>
 #include <limits>
 #include <nlohmann/json.hpp>
 
@@ -11,6 +12,7 @@
 #include "apps/numbers.h"
 #include "tests/apps/program.h"
 #include "tests/expect_error.h"
+#include "tests/op_test.h"
 #include "tests/temp_dir.h"
 #include "tests/tiny_model.h"
 
@@ -179,6 +181,41 @@ TEST_F(BenchProgram, ProfileAddsUp) {
   const ProgramResult csv = bench({"--profile", "-o", "csv"});
   EXPECT_EQ(csv.code, 2);
   EXPECT_THAT(csv.err, HasSubstr("-o md, json or jsonl"));
+}
+
+TEST_F(BenchProgram, ProfileOnAGpu) {
+  if (!gpu_is_here()) GTEST_SKIP() << "NO GPU, NOTHING WAS TESTED ON ONE";
+  const Json rows = Json::parse(bench({"-p", "64", "-n", "5", "-d", "64", "-b", "32", "-r", "1", "--scheme", "w8a8",
+                                       "--profile", "--device", "cuda", "--json"})
+                                    .out);
+  ASSERT_EQ(rows.size(), 2u);
+  for (const Json& row : rows) {
+    const Json& profile = row["profile"];
+    for (const char* rate : {"bandwidth_gb_per_s", "f16_gop_per_s", "int8_gop_per_s"})
+      EXPECT_GT(profile[rate].get<double>(), 0.0) << rate;
+    const int64_t rows_of_x = row["n_prompt"] > 0 ? 32 : 1;
+    std::map<std::string, Json> ops;
+    for (const Json& op : profile["ops"]) ops[op["op"]] = op;
+    EXPECT_EQ(ops["matmul q+k+v"]["calls"], 2.0);
+    EXPECT_EQ(ops["matmul q+k+v"]["operations"], double(2 * rows_of_x * 2 * 64 * (64 + 2 * 32)));
+    for (const char* op : {"rmsnorm", "matmul o", "attention", "matmul gate+up", "glu", "matmul down"})
+      EXPECT_GT(ops[op]["ms"].get<double>(), 0.0) << op;
+  }
+}
+
+TEST_F(BenchProgram, DummiesHaveContextsOfAnyDepth) {
+  const std::string config = dir.file("small.json");
+  std::ofstream(config) << R"({"model_type": "llama", "hidden_size": 64, "intermediate_size": 96,
+    "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 300,
+    "max_position_embeddings": 64})";
+  const ProgramResult result = run_program({"bench", "--dummy", config, "-p", "20", "-n", "3", "-d", "0,1000", "-npl",
+                                            "1,3", "-r", "2", "--scheme", "w4a8kv4", "-t", "1", "--json"});
+  ASSERT_EQ(result.code, 0) << result.err;
+  const Json rows = Json::parse(result.out);
+  ASSERT_EQ(rows.size(), 8u);
+  EXPECT_EQ(rows[7]["test"], "tg3 @ d1000");
+  EXPECT_EQ(rows[7]["model"], "small");
+  for (const Json& row : rows) EXPECT_GT(row["avg_ts"].get<double>(), 0.0);
 }
 
 TEST(MachineReport, SaysWhatTheMachineCanDo) {
