@@ -45,7 +45,7 @@ void add_limits(CLI::App& verb, EngineOptions& engine) {
              kModelGroup,
              [&engine](const std::string& text) { engine.context = parse_number<int64_t>("context", text, 1, kMost); });
   add_parsed(
-      verb, "--max-batch", "N", "sequences at once, which the cache is planned for (default 16)", kModelGroup,
+      verb, "--max-batch", "N", "sequences at once, which the cache is planned for (default 1)", kModelGroup,
       [&engine](const std::string& text) { engine.max_batch = parse_number<int64_t>("max-batch", text, 1, 4096); });
   add_parsed(verb, "--memory-limit", "SIZE",
              "weights, scratch and cache together: 2G, 500M (default: 90 % of what is free)", kModelGroup,
@@ -90,6 +90,7 @@ void add_model_options(CLI::App& verb, EngineOptions& engine) {
 }
 
 void add_common_options(CLI::App& verb, CommonOptions& options) {
+  options.engine.max_batch = 1;  // requests come one after the other: on a GPU room for more would be taken for nothing
   add_model_options(verb, options.engine);
   add_limits(verb, options.engine);
   verb.add_option("--prompt,-p", options.prompt, "the text to answer or to continue")
