@@ -19,19 +19,19 @@ double least_seconds(const OpCost& cost, const Peaks& peaks) {
 
 struct PerStep {
   std::string op;
-  double calls = 0, seconds = 0, bytes = 0, operations = 0, least = 0;
+  double calls = 0, seconds = 0, share = 0, bytes = 0, operations = 0, least = 0;
 };
 
-Json op_json(const PerStep& s, const BenchProfile& p) {
+Json op_json(const PerStep& s, const Peaks& peaks) {
   const double rate = s.seconds > 0 ? s.bytes / s.seconds : 0.0;
   return {{"op", s.op},
           {"calls", s.calls},
           {"ms", s.seconds * 1e3},
-          {"time_share", p.seconds > 0 ? s.seconds * double(p.steps) / p.seconds : 0.0},
+          {"time_share", s.share},
           {"bytes", s.bytes},
           {"operations", s.operations},
           {"gb_per_s", rate / 1e9},
-          {"bandwidth_share", p.peaks.bytes_per_second > 0 ? rate / p.peaks.bytes_per_second : 0.0},
+          {"bandwidth_share", peaks.bytes_per_second > 0 ? rate / peaks.bytes_per_second : 0.0},
           {"gop_per_s", s.seconds > 0 ? s.operations / s.seconds / 1e9 : 0.0},
           {"peak_share", s.seconds > 0 ? s.least / s.seconds : 0.0}};
 }
@@ -51,21 +51,24 @@ nlohmann::ordered_json profile_json(const BenchProfile& p) {
   Json ops = Json::array();
   PerStep all{"all"}, other{"other"};
   all.seconds = other.seconds = p.seconds / steps;
+  all.share = other.share = 1.0;
   for (const OpTotal& t : p.ops) {
     const PerStep one{t.name,
                       double(t.calls) / steps,
                       t.seconds / steps,
+                      p.seconds > 0 ? t.seconds / p.seconds : 0.0,
                       double(t.cost.bytes) / steps,
                       double(t.cost.operations) / steps,
                       least_seconds(t.cost, p.peaks) / steps};
-    ops.push_back(op_json(one, p));
+    ops.push_back(op_json(one, p.peaks));
     other.seconds -= one.seconds;
+    other.share -= one.share;
     all.calls += one.calls;
     all.bytes += one.bytes;
     all.operations += one.operations;
     all.least += one.least;
   }
-  ops.push_back(op_json(other, p));
+  ops.push_back(op_json(other, p.peaks));
   Json json = {{"steps", p.steps},
                {"step_ms", p.seconds / steps * 1e3},
                {"bandwidth_gb_per_s", p.peaks.bytes_per_second / 1e9},
@@ -77,7 +80,7 @@ nlohmann::ordered_json profile_json(const BenchProfile& p) {
     json["e4m3_gop_per_s"] = p.peaks.e4m3 / 1e9;
   }
   json["ops"] = ops;
-  json["all"] = op_json(all, p);
+  json["all"] = op_json(all, p.peaks);
   return json;
 }
 

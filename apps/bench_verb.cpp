@@ -11,6 +11,7 @@
 #include "apps/options.h"
 #include "apps/verbs.h"
 #include "base/bandwidth.h"
+#include "base/cuda/build.h"
 #include "base/machine.h"
 #include "base/parallel.h"
 #include "kernels/cuda/ceilings.h"

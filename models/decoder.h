@@ -33,6 +33,9 @@ class Decoder {
   // batch has been through upload_batch, or its arrays lie there already.
   void run(const Context& ctx, const Batch& batch, KvCache& cache, const Tensor& logits) const;
 
+  // A step that puts random keys and values N(0, 1) into the cache and computes nothing.
+  void fill_cache(const Context& ctx, const Batch& batch, KvCache& cache) const;
+
   // The three parts of that, for callers that look inside. h is the residual stream (T, D) f32. On a GPU the batch has
   // been through upload_batch.
   void embed(const Context& ctx, const Batch& batch, const Tensor& h) const;
