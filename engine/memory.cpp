@@ -85,6 +85,7 @@ std::string what_would_fit(const EngineOptions& options, const KvCacheConfig& ca
   if (longest > 0) ways += fmt::format("--context {}, ", longest);
   KvCacheConfig smaller = cache;
   for (const char* word : {"kv8", "kv4", "kv2"}) {
+    if (cache.head_dim % 32 != 0) break;  // kv2 has groups of 32 channels
     smaller.scheme = parse_kv(word);
     const bool is_smaller = KvCache::page_bytes(smaller) < KvCache::page_bytes(cache);
     if (!is_smaller || pages_for(tokens) * KvCache::page_bytes(smaller) > room) continue;
@@ -106,18 +107,21 @@ KvCacheConfig fit_cache(const EngineOptions& options, KvCacheConfig cache, Memor
       plan.bytes_per_token);
   const int64_t whole = pages_for(cache.max_tokens);
   const auto would_fit = [&](int64_t tokens) { return what_would_fit(options, cache, room, tokens); };
-  check(fits > 0, "out of memory: {}; what would fit: {}", budget, would_fit(kPageTokens));
+  if (fits <= 0) fail(fmt::format("out of memory: {}; what would fit: {}", budget, would_fit(kPageTokens)));
   if (options.cache_tokens > 0) {
     cache.pages = pages_for(options.cache_tokens);
-    check(cache.pages <= fits, "out of memory: a cache of {} tokens was asked for, but {}; what would fit: {}",
-          options.cache_tokens, budget, would_fit(options.cache_tokens));
+    if (cache.pages > fits) {
+      fail(fmt::format("out of memory: a cache of {} tokens was asked for, but {}; what would fit: {}",
+                       options.cache_tokens, budget, would_fit(options.cache_tokens)));
+    }
   } else {
     // Room for every sequence at its longest, where it fits. On the CPU untouched pages take no memory; on a GPU they
     // do, and what is not taken here is of no use to anyone: --max-batch and --memory-limit are how to take less.
     cache.pages = std::min(fits, whole * cache.slots);
-    check(options.context == 0 || whole <= fits,
-          "out of memory: a context of {} was asked for, but {}; what would fit: {}", options.context, budget,
-          would_fit(options.context));
+    if (options.context > 0 && whole > fits) {
+      fail(fmt::format("out of memory: a context of {} was asked for, but {}; what would fit: {}", options.context,
+                       budget, would_fit(options.context)));
+    }
   }
   if (cache.pages < whole && options.context == 0) {
     cache.max_tokens = cache.pages * kPageTokens;
