@@ -9,6 +9,7 @@
 #include "kernels/random.h"
 #include "kernels/rmsnorm.h"
 #include "kernels/row_ops.h"
+#include "models/check_blocks.h"
 #include "models/rope_scaling.h"
 
 namespace quire {
@@ -126,6 +127,10 @@ Decoder Decoder::load(const Context& ctx, const Checkpoint& checkpoint, const Sc
   const EmbeddingPlan embedding = plan_embedding(ctx, checkpoint, scheme);
   d.embed_from_head_ = embedding.from == EmbeddingPlan::head_decoded;
   if (embedding.from == EmbeddingPlan::head_rows) d.embedding_ = d.head_.parts()[0].weight.rows;
+  const bool read_here = embedding.from == EmbeddingPlan::file || embedding.from == EmbeddingPlan::own;
+  if (read_here && !checkpoint.dummy()) {
+    check_blocks(ctx, checkpoint, checkpoint.get(kEmbedding + ".weight"), kEmbedding + ".weight");
+  }
   if (embedding.from == EmbeddingPlan::file) d.embedding_ = checkpoint.get(kEmbedding + ".weight");
   if (embedding.from == EmbeddingPlan::own) {
     d.own_embedding_ = reader.load(kEmbedding + ".weight", embedding.format);

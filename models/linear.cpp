@@ -1,11 +1,10 @@
 #include "models/linear.h"
 
 #include <algorithm>
-#include <atomic>
-#include <cmath>
 #include <cstring>
 
 #include "kernels/convert.h"
+#include "models/check_blocks.h"
 
 namespace quire {
 
@@ -87,31 +86,6 @@ Format halfs_on_gpu(const Context& ctx, MatmulProblem problem) {
     if (choose_layout(problem, ctx.isa, ctx.device)) return problem.x;
   }
   return {id<F32>, 0};
-}
-
-// Blocks of GGUF files carry their scales among their codes, so only whoever reads all of them meets a scale that would
-// make every logit NaN. Scales that lie apart are checked by the reader.
-void check_blocks(const Context& ctx, const Checkpoint& checkpoint, const Tensor& t, const std::string& name) {
-  const CodecInfo& codec = info(t.codec);
-  if (codec.group == 0) return;
-  constexpr float kLargestCode = 128.0f;
-  std::atomic<int64_t> bad{-1};
-  const int64_t rows = slice_rows(t.cols);
-  for (int64_t r0 = 0; r0 < t.rows && bad < 0; r0 += rows) {
-    const Tensor slice = rows_of(t, r0, std::min(rows, t.rows - r0));
-    ctx.parallel_for(slice.rows, 16, [&](int64_t begin, int64_t end) {
-      for (int64_t r = begin; r < end; ++r) {
-        bool finite = true;
-        for (int64_t g = 0; g < slice.groups(); ++g) {
-          const AffineParams a = codec.affine(slice, r, g);
-          finite = finite && std::isfinite(a.scale * kLargestCode) && std::isfinite(a.offset);
-        }
-        if (!finite) bad = r0 + r;
-      }
-    });
-    checkpoint.release(slice);
-  }
-  check(bad < 0, "tensor '{}' ({}) has a scale that is not finite in row {}", name, describe(t), bad.load());
 }
 
 // Weights of consecutive names that agree in format, packed together.

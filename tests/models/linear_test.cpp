@@ -9,6 +9,7 @@
 #include <tuple>
 
 #include "kernels/convert.h"
+#include "models/decoder.h"
 #include "tests/expect_error.h"
 #include "tests/op_test.h"
 #include "tests/temp_dir.h"
@@ -84,6 +85,21 @@ TEST(Linear, ScalesOfBlocksMustBeFinite) {
           },
           {"v_proj.weight' (" + std::string(info(codec).name), "not finite in row 9"});
     }
+  }
+}
+
+// The same of an embedding that no matmul packs: used as it lies in the file, or converted.
+TEST(Linear, ScalesOfAnEmbeddingsBlocksMustBeFinite) {
+  const TempDir dir;
+  Machines machines;
+  const TinyModel model = make_tiny_model({.layers = 1, .hidden = 64, .ffn = 96, .tied = false, .embedding = id<Q8_0>});
+  const Checkpoint good = Checkpoint::open(write_tiny_gguf(model, dir.file("good.gguf")));
+  model.get("model.embed_tokens.weight").data.row<uint8_t>(9)[1] = 0x7e;  // a NaN in f16
+  const Checkpoint bad = Checkpoint::open(write_tiny_gguf(model, dir.file("bad.gguf")));
+  for (const char* scheme : {"own", "w8a8"}) {
+    EXPECT_NO_THROW(Decoder::load(machines.context(), good, parse_scheme(scheme), 64));
+    expect_error([&] { Decoder::load(machines.context(), bad, parse_scheme(scheme), 64); },
+                 {"embed_tokens.weight' (q8_0", "not finite in row 9"});
   }
 }
 
