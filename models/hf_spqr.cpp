@@ -7,6 +7,7 @@
 // each step rounded to F16. Outliers: row_offsets I32, O + 1 (rows one after the other) or O / 16 + 1 (entry j of 16
 // rows is of row j % 16); col_vals I32, the column in the low half, an F16 in the high one. in_perm I32, two columns a
 // word. It runs as the F16 matrix that the library's own `dequantize` gives: bit for bit its values, in 16 bits.
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstring>
@@ -21,7 +22,7 @@ namespace {
 
 using Bytes = std::span<const std::byte>;
 constexpr int64_t kSide = 16;
-constexpr float kMost = 60000.0f;  // F16 ends at 65504
+constexpr float kMost = 60000.0f, kMostF16 = 65504.0f;
 
 float half(float x) { return f16_to_f32(f32_to_f16(x)); }
 
@@ -140,16 +141,20 @@ class SpqrReader {
     for (int64_t i = 0; i < m.spans; ++i) {
       if (m.offset(i + 1) < m.offset(i) || m.offset(i + 1) > entries) bad("has row_offsets out of range");
     }
+    float outlier = 0, dense = 0;
     m.for_outliers(0, m.spans, [&](int64_t, int64_t c, float v) {
       if (c >= m.cols) bad("has an outlier beyond its columns");
       if (!std::isfinite(v)) bad("has an outlier that is not finite");
+      outlier = std::max(outlier, std::abs(v));
     });
     // Nothing may leave F16: neither scales and zeros nor what they give. NaN fails too.
     for (int64_t tile = 0; tile < m.rows * ((m.cols + kSide - 1) / kSide); tile += kSide) {
       const auto part = m.second_level(tile);
       const float s = std::abs(part[0]) * (7 + std::abs(part[2])), z = std::abs(part[1]) * (7 + std::abs(part[3]));
       if (!(s <= kMost && z <= kMost && s * (7 + z) <= kMost)) bad("has second-level scales or zeros that leave F16");
+      dense = std::max(dense, s * (7 + z));
     }
+    if (dense + outlier > kMostF16) bad("has outliers that leave F16 with what they are added to");
   }
 
   std::shared_ptr<const InputTransform> order_of(const std::string& module, int64_t cols) const {

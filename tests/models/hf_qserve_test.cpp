@@ -242,6 +242,8 @@ TEST(HfSpqr, RefusesWhatCannotBe) {
   expect_refused({"k_proj", "beyond its columns"}, 0, {0, 1}, {64});
   expect_refused({"k_proj", "not finite"}, 0, {0, 1}, {0x7C000000u});
   expect_refused({"k_proj", "leave F16"}, 0x7Cull << 54, {0}, {});
+  // 65504, the last of F16, and dense values of up to 512 beside it.
+  expect_refused({"k_proj", "leave F16"}, 0x40ull << 54, {0, 1}, {0x7BFF0000u});
   expect_refused({"k_proj", "no order of 64"}, 0, {0}, {}, std::vector<uint16_t>(64, 3));
   expect_refused({"k_proj", "no order of 64"}, 0, {0}, {}, std::vector<uint16_t>(64, 64));
 }
