@@ -40,9 +40,14 @@ CheckpointTensor& add_e4m3_matrix(const QuantizedSource& source, const std::stri
         "'{}': '{}' has blocks of {} columns; multiples of 16 up to 65536 can be run", source.path(), printable(module),
         cols);
   const Format format{id<E4M3>, across == 1 ? 0 : int32_t(cols)};
-  const auto fill = [=, data = codes.data()](const Tensor& to) {
+  const auto fill = [=, data = codes.data(),
+                     name =
+                         fmt::format("'{}': tensor '{}.weight'", source.path(), printable(module))](const Tensor& to) {
     std::memcpy(to.data.ptr, data, size_t(to.rows * to.cols));
     for (int64_t r = 0; r < to.rows; ++r) {
+      uint8_t nan = 0;
+      for (int64_t c = 0; c < to.cols; ++c) nan |= uint8_t((uint8_t(data[r * to.cols + c]) & 0x7F) == 0x7F);
+      check(nan == 0, "{} has a NaN in row {}", name, r);
       float* out = to.scale.row<float>(r);
       for (int64_t g = 0; g < across; ++g) out[g] = scale[r / rows * across + g];
     }

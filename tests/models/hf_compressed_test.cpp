@@ -125,7 +125,8 @@ std::vector<float> product(const Context& ctx, const Checkpoint& checkpoint, con
   return decoded(y);
 }
 
-// Integers are equal; floats pass through halfs and the tensor cores' sums.
+// Integers are equal. Of floats the sums differ as tests/kernels/matmul_test.cpp says; on tensor cores float
+// activations are halfs too: |error| of each at most 2^-11 |x|, 2^-25 below f16's normal numbers.
 TEST_P(GoldenCase, ProductsOnAGpuAreThoseOfTheCpu) {
   if (!gpu_is_here()) GTEST_SKIP() << "no GPU";
   Machines machines;
@@ -143,10 +144,24 @@ TEST_P(GoldenCase, ProductsOnAGpuAreThoseOfTheCpu) {
       EXPECT_EQ(first_difference(here, there), "") << module;
       continue;
     }
+    const PartPlan plan = plan_linear(machines.gpu(), checkpoint, {module}, parse_scheme(""), {})[0];
+    const bool halfs = plan.problem.x.codec == id<F16>;
+    EXPECT_TRUE(halfs || plan.problem.x.codec == id<F32> || plan.problem.x.codec == id<E4M3>) << module;
+    // What is multiplied: x as it is, or in E4M3.
+    const Linear linear = Linear::load(machines.context(), checkpoint, {module}, parse_scheme(""), {});
+    const Context ctx = machines.context();
+    const Tensor in = linear.input_tensor(ctx, 5);
+    convert(ctx, f32_view(x, 5, k), in);
+    const std::vector<float> taken = decoded(in);
     for (int64_t i = 0; i < 5 * n; ++i) {
-      double sum = 0;
-      for (int64_t c = 0; c < k; ++c) sum += std::abs(double(x[size_t(i / n * k + c)]) * w[size_t(i % n * k + c)]);
-      EXPECT_NEAR(here[size_t(i)], there[size_t(i)], 0x1p-10 * sum) << module;
+      double magnitude = 0, rounding = 0;
+      for (int64_t c = 0; c < k; ++c) {
+        const double xc = std::abs(taken[size_t(i / n * k + c)]), wc = std::abs(w[size_t(i % n * k + c)]);
+        magnitude += xc * wc;
+        if (halfs) rounding += std::max(xc, 0x1p-14) * wc * 0x1p-11;
+      }
+      const double sums = (3.125 * double(k) + 16) * 0x1p-24 * (magnitude + rounding);
+      EXPECT_NEAR(here[size_t(i)], there[size_t(i)], sums + rounding) << module;
     }
   }
 }
@@ -211,6 +226,65 @@ TEST(HfCompressed, StaticActivationsTakeTheFilesScale) {
     const PartPlan plan = plan_linear(machine.ctx, checkpoint, {module}, parse_scheme(""), {})[0];
     EXPECT_NE(plan.description().find("int8 x int8 in "), std::string::npos);
     EXPECT_NE(plan.description().find("(static scale)"), std::string::npos);
+  }
+}
+
+// The nearest number of E4M3; of two as near, that of the even code.
+float nearest_e4m3(float x) {
+  const double magnitude = std::abs(double(x));
+  float best = 0;
+  for (int code = 0; code <= 0x7E; ++code) {
+    const float v = code < 8 ? float(code) * 0x1p-9f : std::ldexp(1.0f + float(code % 8) / 8.0f, code / 8 - 7);
+    const double here = std::abs(magnitude - v), there = std::abs(magnitude - best);
+    if (here < there || (here == there && code % 2 == 0)) best = v;
+  }
+  return std::copysign(best, x);
+}
+
+// Static activations by tensor in the file's scale, dynamic ones by token in that of their largest; then plain sums.
+TEST(HfCompressed, Fp8ActivationsAreTheNearestOfTheirScale) {
+  const std::string module = "model.layers.0.mlp.down_proj";
+  for (const bool is_static : {true, false}) {
+    const TempDir dir;
+    nlohmann::json config = golden().of("fp8-kv").at("config");
+    nlohmann::json& inputs = config["quantization_config"]["config_groups"]["group_0"]["input_activations"];
+    if (!is_static) inputs["dynamic"] = true, inputs["strategy"] = "token";
+    const std::string path = golden().write("fp8-kv", dir.file("model"));
+    std::ofstream(path + "/config.json") << config.dump();
+    const Checkpoint checkpoint = Checkpoint::open(path);
+    const CheckpointTensor* found = checkpoint.find(module + ".weight");
+    ASSERT_TRUE(found && found->activation.has_value());
+    EXPECT_EQ(to_string(*found->activation), "e4m3");
+    EXPECT_EQ(found->input_scale > 0.0f, is_static);
+    const int64_t rows = found->tensor.rows, k = found->tensor.cols;
+    const float step = is_static ? found->input_scale * 12.0f : 0.01f;  // static: some clip
+    std::vector<float> x(size_t(3 * k)), q(x.size()), scale;
+    for (size_t i = 0; i < x.size(); ++i) x[i] = (float(i * 37 % 101) - 50.0f) * step * float(1 + i / size_t(k));
+    for (int64_t m = 0; m < 3; ++m) {
+      float most = 0;
+      for (int64_t c = 0; c < k; ++c) most = std::max(most, std::abs(x[size_t(m * k + c)]));
+      scale.push_back(is_static ? found->input_scale : most / 448.0f);
+      const float inv = 1.0f / scale.back();
+      for (int64_t c = 0; c < k; ++c) q[size_t(m * k + c)] = nearest_e4m3(x[size_t(m * k + c)] * inv);
+    }
+    const std::vector<float> w = decoded(found->tensor);
+    for (const Isa isa : {Isa::baseline, default_isa()}) {
+      Machine machine(isa);
+      const Linear linear = Linear::load(machine.ctx, checkpoint, {module}, parse_scheme(""), {});
+      EXPECT_EQ(to_string(linear.input()), "e4m3");
+      const OwnedTensor y = make_tensor({id<F32>, 0}, 3, rows);
+      linear.run(machine.ctx, f32_view(x, 3, k), y);
+      const std::vector<float> got = decoded(y);
+      for (int64_t i = 0; i < 3 * rows; ++i) {
+        double sum = 0, magnitude = 0;
+        for (int64_t c = 0; c < k; ++c) {
+          const double p = double(q[size_t(i / rows * k + c)]) * scale[size_t(i / rows)] * w[size_t(i % rows * k + c)];
+          sum += p, magnitude += std::abs(p);
+        }
+        // K roundings of sums, those of two scales, and that of w above.
+        EXPECT_NEAR(double(got[size_t(i)]), sum, double(k + 3) * 0x1p-24 * magnitude) << "y " << i;
+      }
+    }
   }
 }
 
