@@ -58,6 +58,16 @@ void read_spm(const GgufFile& file, TokenizerData& data) {
   refuse_true(file, "tokenizer.ggml.remove_extra_whitespaces");
 }
 
+// In Phi 3's tokenizer white space after most special tokens belongs to them; GGUF cannot say it, so that llama.cpp
+// knows it by the architecture too.
+void add_phi3_strips(TokenizerData& data) {
+  for (size_t id = 0; id < data.tokens.size() && id < data.kinds.size(); ++id) {
+    const std::string& token = data.tokens[id];
+    const bool bare = token == "<unk>" || token == "<s>" || token == "<|endoftext|>";
+    if (data.kinds[id] == TokenKind::control && !bare) data.strips.push_back({int32_t(id), false, true});
+  }
+}
+
 }  // namespace
 
 TokenizerData read_gguf_tokenizer(const GgufFile& file) {
@@ -75,6 +85,7 @@ TokenizerData read_gguf_tokenizer(const GgufFile& file) {
   data.tokens = std::move(*tokens);
   spm ? read_spm(file, data) : read_bpe(file, data);
   data.kinds = read_kinds(file, data.tokens.size());
+  if (spm && file.text("general.architecture") == "phi3") add_phi3_strips(data);
   // What llama.cpp takes where a file of this kind says nothing.
   data.bos = token_id(file, "tokenizer.ggml.bos_token_id", spm ? 1 : -1);
   data.unknown = token_id(file, "tokenizer.ggml.unknown_token_id", spm ? 0 : -1);

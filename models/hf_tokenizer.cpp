@@ -26,8 +26,8 @@ std::string type_of(const JsonObject& o) {
 // A key must be absent, null, false or empty.
 void refuse(const JsonObject& o, const char* key) {
   const Json* v = o.find(key);
-  const bool neutral = !v || *v == false || *v == "" || *v == 0;
-  check(neutral, "{}: '{}' = {} is not supported", o.where(), key, v ? printable_json(*v) : "");
+  check(!v || *v == false || *v == "" || *v == 0, "{}: '{}' = {} is not supported", o.where(), key,
+        v ? printable_json(*v) : "");
 }
 
 // Calls fn for the object itself, or for the parts of a Sequence, in order.
@@ -88,16 +88,12 @@ class Reader {
     return std::move(data_);
   }
 
-  int32_t find(const std::string& token) const {
-    const auto it = ids_.find(token);
-    return it == ids_.end() ? -1 : it->second;
-  }
+  int32_t find(const std::string& token) const { return ids_.contains(token) ? ids_.at(token) : -1; }
 
   // Puts a token where its id says; holes in the numbering become tokens that no text has.
   void place(const std::string& token, const Json& id, TokenKind kind, const std::string& where) {
-    const bool in_range = id.is_number_unsigned() && id.get<uint64_t>() < uint64_t(vocab_);
-    check(in_range, "{}: token '{}' has id {}; the embedding has {} rows", where, printable(token), printable_json(id),
-          vocab_);
+    check(id.is_number_unsigned() && id.get<uint64_t>() < uint64_t(vocab_),
+          "{}: token '{}' has id {}; the embedding has {} rows", where, printable(token), printable_json(id), vocab_);
     const auto i = id.get<size_t>();
     for (size_t hole = data_.tokens.size(); hole <= i; ++hole) {
       data_.tokens.push_back(fmt::format("[PAD{}]", hole));
@@ -152,8 +148,11 @@ class Reader {
       const auto content = token.text("content");
       check(content && !content->empty() && token.find("id"), "{}: 'id' and 'content' are needed", token.where());
       refuse(token, "single_word");
+      // Of a tokenizer that other models share (Gemma 3's <image_soft_token>): the embedding has no row for it.
+      const Json& id = *token.find("id");
+      if (id.is_number_unsigned() && id.get<uint64_t>() >= uint64_t(vocab_) && find(*content) < 0) continue;
       const bool special = token.boolean("special").value_or(false);
-      place(*content, *token.find("id"), special ? TokenKind::control : TokenKind::user_defined, token.where());
+      place(*content, id, special ? TokenKind::control : TokenKind::user_defined, token.where());
       const bool left = token.boolean("lstrip").value_or(false), right = token.boolean("rstrip").value_or(false);
       if (left || right) data_.strips.push_back({find(*content), left, right});
       normalized_ = normalized_ || token.boolean("normalized").value_or(false);
@@ -195,8 +194,8 @@ class Reader {
     check(!escapes_ && part.text("replacement").value_or(std::string(kSpaceLetter)) == kSpaceLetter,
           "{}: only spaces by U+2581 can be replaced, and once", part.where());
     escapes_ = true;
-    const bool older = part.boolean("add_prefix_space").value_or(true);
-    const std::string scheme = part.text("prepend_scheme").value_or(older ? "always" : "never");
+    const char* older = part.boolean("add_prefix_space").value_or(true) ? "always" : "never";
+    const std::string scheme = part.text("prepend_scheme").value_or(older);
     check(scheme == "always" || scheme == "first" || scheme == "never", "{}: prepend_scheme '{}' is not supported",
           part.where(), printable(scheme));
     data_.add_prefix_space = scheme != "never";

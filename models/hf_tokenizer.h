@@ -13,7 +13,8 @@ constexpr const char* kTokenKindsKey = "quire_token_kinds";
 constexpr std::pair<const char*, TokenKind> kExtraTokenKinds[] = {
     {"unknown", TokenKind::unknown}, {"unused", TokenKind::unused}, {"byte", TokenKind::byte}};
 
-// vocab: rows of the embedding, which no token id may pass. Error names a construct that is not supported.
+// vocab: rows of the embedding, which no id in the vocabulary may pass; added tokens beyond it are left out. Error
+// names a construct that is not supported.
 TokenizerData read_hf_tokenizer(const std::string& directory, const JsonObject& config, int64_t vocab);
 
 }  // namespace quire

@@ -148,7 +148,7 @@ void Tokenizer::State::add_token(size_t id) {
   }
   if (kind == TokenKind::byte)
     bytes[id] = byte_token(token, id);
-  else if (data.model == "spm" || (characters() && kind == TokenKind::normal))
+  else if (data.model == "spm" || characters())  // of any kind: Gemma lists its runs of spaces as added tokens
     bytes[id] = replaced(token, kSpaceLetter, " ");
   else if (kind == TokenKind::normal)
     // Files mark some added tokens as normal; what is not in the byte alphabet is its own text, as in HuggingFace's

@@ -15,7 +15,8 @@ from golden_tokens import LLAMA3, QWEN2, TEXTS
 SPACE = "\u2581"
 MORE = ["<s>Hello</s>", "<s> Hello </s> there", "[INST] What is 2+2? [/INST]", "<|user|>\nHi there<|end|>\n<|assistant|>\n",
         "a <|mask|> b", "x  <|mask|>y", "<|user|>   <|end|>", "<|end|><|end|>", "\u2581already\u2581escaped", " <|user|> ",
-        "<0x41> is not a byte", "A\u030a\u0327 e\u0301 \u1112\u1161\u11ab \ufb01", "\u212b \u2126 \u0344", "\u2003<|user|>\u2003x", "<|word|>s <|word|> "]
+        "<0x41> is not a byte", "A\u030a\u0327 e\u0301 \u1112\u1161\u11ab \ufb01", "\u212b \u2126 \u0344", "\u2003<|user|>\u2003x", "<|word|>s <|word|> ",
+        "a  a", "a\u2581\u2581a", "<|user|>\nHi<|end|>\n<|assistant|>\n"]
 TEXT = TEXTS + MORE
 
 
@@ -41,6 +42,8 @@ def train(model_type, **options):
     if model_type != "bytes":
         vocab[3:3] = [f"<0x{b:02X}>" for b in range(256)]
         model |= {"byte_fallback": True, "fuse_unk": True}
+        model["merges"].insert(0, [SPACE, SPACE])
+        vocab.append(SPACE * 2)  # as Gemma has them, see main()
     model["vocab"] = {token: i for i, token in enumerate(vocab)}
     return model
 
@@ -96,6 +99,8 @@ def main():
             tokens = [added("<unk>", 0), added("<s>", 1), added("</s>", 2), added("<|user|>", n, rstrip=strips),
                       added("<|assistant|>", n + 1, rstrip=strips), added("<|end|>", n + 2, rstrip=strips),
                       added("<|mask|>", n + 3, lstrip=strips), added("<|word|>", n + 4, special=False)]
+            if name == "gemma":
+                tokens.append(added(SPACE * 2, model["vocab"][SPACE * 2], special=False))
             this = dict(model, ignore_merges=name == "llama 3")
             document = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": tokens, "model": this} | parts
             tokenizer = Tokenizer.from_str(json.dumps(document))

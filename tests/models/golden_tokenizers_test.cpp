@@ -5,10 +5,12 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "models/gguf_tokenizer.h"
 #include "models/hf_tokenizer.h"
 #include "models/normalize.h"
 #include "models/tokenizer.h"
 #include "tests/expect_error.h"
+#include "tests/models/gguf_writer.h"
 #include "tests/temp_dir.h"
 #include "tests/test_data.h"
 #include "tests/tiny_model.h"
@@ -80,6 +82,51 @@ TEST_F(GoldenTokenizers, ControlTokensInPlainTextAreText) {
     const std::vector<int32_t> broken = tokenizer.encode("a\xFF\xFE z");  // no UTF-8: byte by byte
     EXPECT_EQ(tokenizer.decode(broken), "a\xFF\xFE z");
   });
+}
+
+// The ids of Phi 3's turns from a GGUF file of the same vocabulary: merged by scores there, in the order of merges.
+TEST_F(GoldenTokenizers, Phi3FromGgufTakesSpaceAfterItsTokens) {
+  const GoldenJson &chars = golden_[0], &variant = chars["variants"][4];
+  ASSERT_EQ(variant["name"], "phi 3");
+  const TokenizerData hf = read(chars["model"], variant);
+  std::map<std::string, float> ranks;
+  for (size_t i = 0; i < hf.merges.size(); ++i) {
+    const size_t space = hf.merges[i].find(' ');
+    ranks.emplace(hf.merges[i].substr(0, space) + hf.merges[i].substr(space + 1), -float(i));
+  }
+  GgufWriter w;
+  w.text("tokenizer.ggml.model", "llama");
+  w.texts("tokenizer.ggml.tokens", hf.tokens);
+  std::string scores = GgufWriter::bytes_of(uint32_t(6)) + GgufWriter::bytes_of(uint64_t(hf.tokens.size()));
+  std::vector<int32_t> types;
+  for (size_t id = 0; id < hf.tokens.size(); ++id) {
+    const auto rank = ranks.find(hf.tokens[id]);
+    scores += GgufWriter::bytes_of(rank == ranks.end() ? -1e6f : rank->second);
+    types.push_back(int32_t(hf.kinds[id]) + 1);
+  }
+  w.raw("tokenizer.ggml.scores", 9, scores);
+  w.i32s("tokenizer.ggml.token_type", types);
+  w.boolean("tokenizer.ggml.add_bos_token", false);
+  GgufWriter other = w;
+  other.text("general.architecture", "llama");
+  w.text("general.architecture", "phi3");
+  const auto data = [&](const GgufWriter& file) {
+    return read_gguf_tokenizer(GgufFile(MappedFile(dir_.write("tokenizer.gguf", file.file()))));
+  };
+  const Tokenizer tokenizer(data(w)), without(data(other));
+  size_t turns = 0;
+  for (const GoldenJson& c : variant["cases"]) {
+    const std::string text = c[0];
+    if (!text.starts_with("<|user|>\nHi")) continue;
+    EXPECT_EQ(tokenizer.encode(text), c[1].get<std::vector<int32_t>>()) << text;
+    EXPECT_NE(without.encode(text), tokenizer.encode(text));
+    ++turns;
+  }
+  EXPECT_EQ(turns, 2u);
+  for (const TokenStrip& strip : tokenizer.data().strips) {
+    const std::string& token = tokenizer.data().tokens[size_t(strip.id)];
+    EXPECT_TRUE(strip.right && !strip.left && token != "<s>" && token != "<unk>") << token;
+  }
 }
 
 TEST_F(GoldenTokenizers, RefusesFormsByName) {

@@ -67,7 +67,7 @@ TEST_F(HfTokenizer, RefusesTokenizerConstructsByName) {
   refused("/added_tokens/0/content", "", {"'id' and 'content' are needed"});
   refused("/added_tokens/0/id", 299, {"<|endoftext|>' has the ids 0 and 299"});
   refused("/added_tokens/0", {{"id", 5}, {"content", "<new>"}}, {"'<new>' have the same id 5"});
-  refused("/added_tokens/0", {{"id", 300}, {"content", "<new>"}}, {"'<new>' has id 300; the embedding has 300 rows"});
+  refused("/model/vocab/the", 300, {"'the' has id 300; the embedding has 300 rows"});
   refused("/added_tokens/0", {{"id", -1}, {"content", "<new>"}}, {"has id -1"});
   refused("/model/vocab/the", 1u << 31, {"has id 2147483648"});
   refused("/model/vocab/the", "x", {"has id \"x\""});
@@ -75,6 +75,17 @@ TEST_F(HfTokenizer, RefusesTokenizerConstructsByName) {
   refused("/model/merges/0", {"a", "b", "c"}, {"is not a merge of two tokens"});
   refused("/model/merges/0", {"a b", "c"}, {"is not a merge of two tokens"});
   refused("/post_processor", {{"type", "BertProcessing"}}, {"post-processor 'BertProcessing'"});
+}
+
+TEST_F(HfTokenizer, AddedTokensBeyondTheEmbeddingAreLeftOut) {
+  const TokenizerData plain = open().tokenizer();
+  const TokenizerData more = tokenizer_with([](Ordered& json) {
+    json["added_tokens"].push_back(
+        {{"id", 300}, {"content", "<image_soft_token>"}, {"special", true}, {"rstrip", true}});
+    json["added_tokens"].push_back({{"id", 301}, {"content", "<more>"}, {"special", false}});
+  });
+  EXPECT_EQ(more, plain);
+  for (const int32_t id : Tokenizer(more).encode("a<image_soft_token>b<more>")) EXPECT_LT(id, 300);
 }
 
 TEST_F(HfTokenizer, MergesMayBePairs) {
