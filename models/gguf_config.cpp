@@ -42,14 +42,14 @@ constexpr NeutralKey kNeutralKeys[] = {
 
 struct Architecture {
   const char *name, *family;
-  std::string_view reads[2];  // keys that it has a meaning for
+  std::string_view reads[3];  // keys that it has a meaning for
 };
 
 constexpr Architecture kArchitectures[] = {
     {"llama", "llama", {}},  // Mistral too
     {"qwen2", "qwen2", {}},
     {"qwen3", "qwen3", {}},
-    {"gemma3", "gemma3", {"attention.sliding_window"}},
+    {"gemma3", "gemma3", {"attention.sliding_window", "attention.sliding_window_pattern", "rope.freq_base_swa"}},
     {"phi3", "phi3", {"attention.sliding_window"}},
 };
 
@@ -158,14 +158,20 @@ class ConfigReader {
     if (type == "yarn") s.amplitude = yarn_amplitude(factor);
   }
 
-  // What its files leave out is the same in all of its sizes: five windowed layers before each other one, and
+  // What its files may leave out is the same in all of its sizes: five windowed layers before each other one, and
   // their rope. The largest has scores of its own scale.
   void read_gemma(ModelConfig& c) const {
     c.window = needed("attention.sliding_window");
     check(c.layers <= 1000, "'{}': {} layers are not supported in this family", file_.path(), c.layers);
-    for (int64_t layer = 0; c.window > 0 && layer < c.layers; ++layer) c.windowed.push_back((layer + 1) % 6 != 0);
-    if (c.window > 0 && c.layers < 6) c.windowed.clear();  // all of them
-    c.rope_theta_windowed = 10000.0;
+    const int64_t pattern = integer("attention.sliding_window_pattern").value_or(6);
+    check(pattern >= 1, "'{}': {}attention.sliding_window_pattern is {}; it must be positive", file_.path(), prefix_,
+          pattern);
+    if (pattern == 1) c.window = 0;  // no layer has one
+    for (int64_t layer = 0; c.window > 0 && layer < c.layers; ++layer) c.windowed.push_back((layer + 1) % pattern != 0);
+    if (c.window > 0 && c.layers < pattern) c.windowed.clear();  // all of them
+    c.rope_theta_windowed = number("rope.freq_base_swa").value_or(10000.0);
+    check(std::isfinite(c.rope_theta_windowed) && c.rope_theta_windowed > 0,
+          "'{}': {}rope.freq_base_swa is {}; it must be positive", file_.path(), prefix_, c.rope_theta_windowed);
     if (c.layers == 62) c.query_scalar = double(c.hidden) / double(c.heads);
   }
 

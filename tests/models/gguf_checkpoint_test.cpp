@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "models/checkpoint.h"
+#include "models/gguf_config.h"
 #include "models/tokenizer.h"
 #include "tests/expect_error.h"
 #include "tests/temp_dir.h"
@@ -179,6 +180,34 @@ TEST_F(GgufCheckpoint, RopeFactorsScaleUnlessTheyAreOne) {
   w = writer_;
   w.tensor("rope_freqs.weight", {4}, 0, std::string(16, 'x'));
   expect_refused(w, {"'rope_freqs.weight' is not one f32 factor for each of 8 pairs"});
+}
+
+TEST_F(GgufCheckpoint, ReadsTheWindowsOfGemma) {
+  const auto config = [&](std::optional<uint32_t> pattern, std::optional<float> theta) {
+    GgufWriter w;
+    w.text("general.architecture", "gemma3");
+    for (const char* key : {"block_count", "context_length", "embedding_length", "feed_forward_length",
+                            "attention.head_count", "attention.key_length", "attention.value_length"}) {
+      w.u32(std::string("gemma3.") + key, 8);
+    }
+    w.u32("gemma3.attention.sliding_window", 512);
+    w.f32("gemma3.attention.layer_norm_rms_epsilon", 1e-6f);
+    w.f32("gemma3.rope.freq_base", 1e6f);
+    if (pattern) w.u32("gemma3.attention.sliding_window_pattern", *pattern);
+    if (theta) w.f32("gemma3.rope.freq_base_swa", *theta);
+    return read_gguf_config(GgufFile(MappedFile(dir_.write("gemma.gguf", w.file()))));
+  };
+  EXPECT_EQ(config({}, {}).rope_theta_windowed, 10000.0);
+  EXPECT_EQ(config({}, 10000.0f), config({}, {}));
+  EXPECT_EQ(config({}, 5000.0f).rope_theta_windowed, 5000.0);
+  EXPECT_EQ(config({}, 5000.0f).rope_theta, 1e6);
+  EXPECT_THAT(config({}, {}).windowed, ElementsAre(1, 1, 1, 1, 1, 0, 1, 1));
+  EXPECT_EQ(config(6u, {}), config({}, {}));
+  EXPECT_THAT(config(3u, {}).windowed, ElementsAre(1, 1, 0, 1, 1, 0, 1, 1));
+  EXPECT_EQ(config(1u, {}).window, 0);
+  expect_error([&] { config(0u, {}); }, {"sliding_window_pattern is 0"});
+  expect_error([&] { config({}, -1.0f); }, {"rope.freq_base_swa is -1"});
+  expect_refused(with("llama.rope.freq_base_swa", 1e4f), {"unknown key llama.rope.freq_base_swa"});
 }
 
 TEST_F(GgufCheckpoint, RefusesTokenizersItCannotRun) {

@@ -105,6 +105,8 @@ inline std::string write_family_gguf(const GoldenJson& golden, const std::string
   if ((arch == "gemma3" || arch == "phi3") && c.contains("sliding_window")) {
     u32("attention.sliding_window", c["sliding_window"]);
   }
+  if (c.contains("sliding_window_pattern")) u32("attention.sliding_window_pattern", c["sliding_window_pattern"]);
+  if (c.contains("rope_local_base_freq")) w.f32(arch + ".rope.freq_base_swa", c["rope_local_base_freq"]);
   w.f32(arch + ".rope.freq_base", c.value("rope_theta", 10000.0f));
   w.f32(arch + ".attention.layer_norm_rms_epsilon", c["rms_norm_eps"]);
   const GoldenJson scaling = c.value("rope_scaling", GoldenJson::object());
