@@ -111,9 +111,17 @@ const Architecture& find_architecture(const JsonObject& o) {
 }
 
 void check_loadable(const JsonObject& o, const Architecture& a) {
-  // That of Phi 3 became transformers' own, that of QuaRot is known: hf_quarot.cpp.
-  check(!o.find("auto_map") || a.family == std::string_view("phi3") || a.model_type == std::string_view(kQuarotModel),
-        "{}: 'auto_map' asks for the model's own Python code, which cannot run here", o.where());
+  // That of QuaRot is known (hf_quarot.cpp), that of Phi 3 became transformers' own.
+  const Json* map = o.find("auto_map");
+  if (!map || a.model_type == std::string_view(kQuarotModel)) return;
+  bool known = map->is_object() && a.family == std::string_view("phi3");
+  for (const auto& [name, code] : map->items()) {
+    const std::string module = code.is_string() ? code.get<std::string>() : "";
+    // A tokenizer is what its files say, whoever else may read them.
+    known = known && (name == "AutoTokenizer" || module.starts_with("configuration_phi3.") ||
+                      module.starts_with("modeling_phi3."));
+  }
+  check(known, "{}: 'auto_map' asks for the model's own Python code, which cannot run here", o.where());
 }
 
 void check_neutral(const JsonObject& o, const Architecture& a) {

@@ -7,6 +7,7 @@
 #include <filesystem>
 
 #include "models/checkpoint.h"
+#include "models/hf_config.h"
 #include "models/tokenizer.h"
 #include "tests/models/hf_directory.h"
 
@@ -49,6 +50,25 @@ TEST_F(HfDirectory, RefusesNetworksItCannotRun) {
   expect_config_refused("attention_bias", true, {"'model.layers.0.self_attn.q_proj.bias' is missing"});
   expect_config_refused("mlp_bias", true, {"'model.layers.0.mlp.gate_proj.bias' is missing"});
   expect_config_refused("tie_word_embeddings", false, {"'lm_head.weight' is missing"});
+}
+
+TEST_F(HfDirectory, CodeOfItsOwnIsThatOfPhi3Alone) {
+  const auto phi3 = [&](const Ordered& map) {
+    Ordered config = tiny_hf_config(model_);
+    config["architectures"] = {"Phi3ForCausalLM"};
+    config["model_type"] = "phi3";
+    config["auto_map"] = map;
+    return read_hf_config(JsonObject(config, "config"));
+  };
+  EXPECT_EQ(phi3({{"AutoConfig", "configuration_phi3.Phi3Config"},
+                  {"AutoModelForCausalLM", "modeling_phi3.Phi3ForCausalLM"},
+                  {"AutoTokenizer", "Xenova/gpt-4o"}})
+                .family,
+            "phi3");
+  for (const Ordered& map : {Ordered{{"AutoModelForCausalLM", "modeling_phi3_small.Phi3SmallForCausalLM"}},
+                             Ordered{{"AutoModelForCausalLM", 3}}, Ordered("modeling_phi3.Phi3ForCausalLM")}) {
+    expect_error([&] { phi3(map); }, {"'auto_map' asks for the model's own Python code"});
+  }
 }
 
 TEST_F(HfDirectory, NeutralKeysAreRead) {
