@@ -70,7 +70,8 @@ std::string rope_scaling_text(const RopeScaling& s) {
     case Kind::yarn:
       return fmt::format("yarn by {} from {} tokens", s.factor, s.original_context);
     case Kind::factors:
-      return fmt::format("factors, other ones beyond {} tokens", s.original_context);
+      if (s.short_factors == s.long_factors) return "factors";
+      return fmt::format("factors; --context above {} tokens uses the long ones", s.original_context);
   }
   return "unknown";
 }

@@ -4,6 +4,7 @@
 #include "engine/memory.h"
 #include "engine/state.h"
 #include "models/dummy.h"
+#include "models/rope_scaling.h"
 
 namespace quire {
 
@@ -60,6 +61,14 @@ KvCacheConfig Engine::State::make_plan() {
   const ModelConfig& c = model->checkpoint.config();
   check(options.context <= c.context, "a context of {} was asked for; {} was made for at most {}", options.context,
         c.name, c.context);
+  if (has_longer_rope(c) && options.log) {
+    const int64_t original = c.rope_scaling.original_context;
+    const bool longer = options.context > original;
+    options.log(
+        fmt::format("LongRoPE: the {} factors are used; contexts above {} tokens (--context, at most {}) use the "
+                    "long ones, others the short ones",
+                    longer ? "long" : "short", original, c.context));
+  }
   uses_blas = wants_blas(options, c) && device.has_blas();
   const KvCacheConfig cache = plan_cache(options, c, scheme, ctx, uses_blas, plan);
   context = cache.max_tokens;

@@ -36,7 +36,7 @@ struct EngineOptions {
   std::string kv;            // cache alone ("kv4"); overrides the scheme's
   std::string device;        // cpu, cuda or cuda:N; empty or auto: the GPU if there is one
   int threads = 0;           // 0: all cores this process may use
-  int64_t context = 0;       // most tokens of one sequence; 0: the model's
+  int64_t context = 0;       // most tokens of one sequence; 0: the model's (LongRoPE: its original one)
   int64_t memory_limit = 0;  // bytes for weights, scratch and cache together; 0: 90 % of what is free
   int64_t cache_tokens = 0;  // tokens the cache holds; 0: what the context and the memory limit allow
   int64_t max_batch = 16;    // sequences at once

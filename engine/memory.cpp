@@ -9,6 +9,7 @@
 #include "kernels/cuda/matmul_blas.h"
 #include "kernels/cuda/matmul_choice.h"
 #include "models/family.h"
+#include "models/rope_scaling.h"
 
 namespace quire {
 
@@ -58,7 +59,7 @@ KvCacheConfig plan_cache(const EngineOptions& options, const ModelConfig& config
   cache.head_dim = config.head_dim;
   cache.scheme = scheme.kv;
   cache.slots = options.max_batch;
-  cache.max_tokens = options.context > 0 ? options.context : config.context;
+  cache.max_tokens = options.context > 0 ? options.context : usual_context(config);
   cache.device = ctx.device;
   cache.stream = ctx.stream;
   plan.limit = options.memory_limit > 0 ? options.memory_limit : available_memory(ctx.device) / 10 * 9;

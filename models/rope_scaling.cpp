@@ -74,4 +74,11 @@ double longrope_amplitude(double factor, int64_t original_context) {
   return factor <= 1 ? 1.0 : std::sqrt(1 + std::log(factor) / std::log(double(original_context)));
 }
 
+bool has_longer_rope(const ModelConfig& c) {
+  const RopeScaling& s = c.rope_scaling;
+  return s.kind == RopeScaling::Kind::factors && s.original_context < c.context && s.short_factors != s.long_factors;
+}
+
+int64_t usual_context(const ModelConfig& c) { return has_longer_rope(c) ? c.rope_scaling.original_context : c.context; }
+
 }  // namespace quire

@@ -15,4 +15,9 @@ double yarn_amplitude(double factor, double scale = 1.0);
 // LongRoPE's.
 double longrope_amplitude(double factor, int64_t original_context);
 
+// LongRoPE's factors are chosen once, for a context, and the long ones cost accuracy in short texts: the context that
+// is used where none is asked for is the original one.
+bool has_longer_rope(const ModelConfig& config);
+int64_t usual_context(const ModelConfig& config);
+
 }  // namespace quire

@@ -71,7 +71,7 @@ class Families : public testing::TestWithParam<size_t> {
     }
   }
 
-  // Converters lose the window of a Mistral or a Qwen, and have one pattern of windows for Gemma, not that of the test.
+  // Converters lose the window of a Mistral or a Qwen, and have scores of Gemma's own scale for its largest alone.
   bool has_gguf() const {
     const std::string name = golden()["name"];
     return name != "mistral" && name != "qwen 2 windowed" && name != "gemma 3";
@@ -120,6 +120,30 @@ std::string Families::write_gguf() const {
     amplitude = float(longrope_amplitude(256.0 / 64.0, 64));
   }
   return write_family_gguf(golden(), path, factors, amplitude);
+}
+
+// LongRoPE's long factors cost accuracy in short texts, so that they are used where they are asked for.
+TEST(LongRope, TheUsualContextIsTheOriginalOne) {
+  TempDir dir;
+  for (const GoldenJson& golden : golden_families()) {
+    SCOPED_TRACE(golden["name"].get<std::string>());
+    EngineOptions options;
+    options.model = write_family_directory(golden, dir.file("model"));
+    options.scheme = "f32";
+    options.device = "cpu";
+    options.threads = 1;
+    options.max_batch = 1;
+    options.memory_limit = int64_t{1} << 30;
+    std::string log;
+    options.log = [&](const std::string& line) { log += line + "\n"; };
+    const bool factors = golden["config"].value("rope_scaling", GoldenJson::object()).contains("long_factor");
+    EXPECT_EQ(Engine::open(options)->context(), factors ? 64 : 256);
+    EXPECT_EQ(log.find("the short factors are used") != log.npos, factors) << log;
+    log.clear();
+    options.context = 100;
+    EXPECT_EQ(Engine::open(options)->context(), 100);
+    EXPECT_EQ(log.find("the long factors are used") != log.npos, factors) << log;
+  }
 }
 
 TEST_P(Families, ChunksGiveTheSameBits) {
