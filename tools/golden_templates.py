@@ -4,6 +4,8 @@
     pip install jinja2
     tools/golden_templates.py tests/engine/golden_templates.json
 
+The templates of families are written for this test in the style of those the families come with; they are not the originals.
+
 A case is a template, its variables, and either the text it gives or the fact that it fails.
 """
 import json

@@ -149,7 +149,11 @@ std::string hf_config_text(const ModelConfig& c, const TokenizerData& tokenizer,
 }
 
 std::string hf_tokenizer_text(const TokenizerData& t) {
-  check(t.model == "bpe", "a tokenizer of the kind '{}' cannot be written; byte-level BPE can", printable(t.model));
+  check(
+      t.model == "bpe",
+      "a tokenizer of the kind '{}' from a GGUF file cannot be written to tokenizer.json; byte-level BPE can, and the "
+      "model's HuggingFace directory can be quantized whatever its tokenizer is",
+      printable(t.model));
   Ordered vocab = Ordered::object();
   auto& entries = vocab.get_ref<Ordered::object_t&>();
   entries.reserve(t.tokens.size());

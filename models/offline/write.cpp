@@ -28,6 +28,9 @@ namespace fs = std::filesystem;
 // While it is there the directory is not finished; it says from what and how the directory is made.
 constexpr const char* kManifest = "quire-quantize.json";
 constexpr const char* kReplaced = "replaced";  // where the old directory waits until the new one has its name
+// What says how text becomes tokens, in a HuggingFace directory.
+constexpr const char* kTokenizerFiles[] = {"tokenizer.json",          "tokenizer.model",     "tokenizer_config.json",
+                                           "special_tokens_map.json", "chat_template.jinja", "chat_template.json"};
 constexpr size_t kMaxTextBytes = 100'000'000;
 
 bool same_place(const fs::path& a, const fs::path& b) {
@@ -198,12 +201,24 @@ class Writer {
     write_text_file(in(partial_, name), text);
   }
 
+  // Byte for byte: others read more in these files than this engine does.
+  void copy_tokenizer() {
+    for (const char* name : kTokenizerFiles) {
+      const std::string from = in(options_.source, name);
+      if (fs::exists(from)) write_text(name, read_text_file(from, kMaxTextBytes));
+    }
+  }
+
   // Written, and read back at once: what does not come back the same is refused before the long work.
   void write_tokenizer() {
     const ModelConfig& config = checkpoint_.config();
     const TokenizerData& tokenizer = checkpoint_.tokenizer();
-    write_text("tokenizer.json", hf_tokenizer_text(tokenizer));
-    write_text("tokenizer_config.json", hf_tokenizer_config_text(config, tokenizer));
+    if (fs::is_directory(options_.source)) {
+      copy_tokenizer();
+    } else {
+      write_text("tokenizer.json", hf_tokenizer_text(tokenizer));
+      write_text("tokenizer_config.json", hf_tokenizer_config_text(config, tokenizer));
+    }
     write_text("generation_config.json", hf_generation_config_text(tokenizer));
     const Json json = parse_json(hf_config_text(config, tokenizer, scheme_), "config.json");
     const JsonObject object(json, "config.json");

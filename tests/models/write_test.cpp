@@ -10,9 +10,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "models/normalize.h"
 #include "tests/expect_error.h"
 #include "tests/models/quantized_model.h"
+#include "tests/models/sentencepiece_writer.h"
 #include "tests/temp_dir.h"
+#include "tests/test_data.h"
 
 namespace quire {
 namespace {
@@ -303,6 +309,62 @@ TEST_F(Write, TokenizersComeBackWhole) {
     EXPECT_EQ(a.whole_pieces, !sparse);
     EXPECT_TRUE(a == b);
   }
+}
+
+// Tokenizers of directories, of every kind, are copied: a vocabulary of the tiny model's size in each golden form.
+TEST_F(Write, TokenizersOfDirectoriesAreCopied) {
+  const std::string dir = dir_.file("hf");
+  write_tiny_hf(make_tiny_model(), dir);
+  const auto expect_same = [&](const std::string& kind, std::initializer_list<const char*> files) {
+    SCOPED_TRACE(kind);
+    fs::remove_all(out_);
+    quantize(dir, "w8a8", options());
+    const TokenizerData source = Checkpoint::open(dir).tokenizer();
+    EXPECT_EQ(source.model, kind);
+    EXPECT_TRUE(source == Checkpoint::open(out_).tokenizer());
+    for (const char* name : files) {
+      EXPECT_EQ(read_text_file(dir + "/" + name, 1 << 20), read_text_file(out_ + "/" + name, 1 << 20)) << name;
+    }
+  };
+  expect_same("bpe", {"tokenizer.json", "tokenizer_config.json"});
+  write_file(dir + "/chat_template.jinja", "{{ messages[0].content }}");
+  write_file(dir + "/special_tokens_map.json", R"({"bos_token": "<s>"})");
+  const auto golden = nlohmann::json::parse(std::ifstream(source_file("tests/models/golden_tokenizers.json")));
+  fs::remove(dir + "/tokenizer_config.json");
+  size_t forms = 0;
+  for (const auto& entry : golden) {
+    nlohmann::json model = entry["model"];
+    model["vocab"] = nlohmann::json::object();
+    for (const auto& [token, id] : entry["model"]["vocab"].items()) {
+      if (id < 290) model["vocab"][token] = id;
+    }
+    model["merges"] = nlohmann::json::array();
+    for (const auto& variant : entry["variants"]) {
+      if (variant["name"] == "qwen 2" && !kHasNfc) continue;
+      SCOPED_TRACE(variant["name"].get<std::string>());
+      nlohmann::json tokenizer = {{"version", "1.0"}, {"model", model}};
+      for (const char* key : {"normalizer", "pre_tokenizer", "post_processor", "decoder", "added_tokens"}) {
+        tokenizer[key] = variant[key];
+      }
+      int next = 290;
+      for (auto& token : tokenizer["added_tokens"]) {
+        if (token["id"] > 2) token["id"] = next++;
+      }
+      write_file(dir + "/tokenizer.json", tokenizer.dump());
+      expect_same(model.value("byte_fallback", false) ? "char-bpe" : "bpe",
+                  {"tokenizer.json", "chat_template.jinja", "special_tokens_map.json"});
+      ++forms;
+    }
+  }
+  EXPECT_GE(forms, 6u);
+  fs::remove(dir + "/tokenizer.json");
+  SentencePieceWriter w;
+  w.piece("<unk>", 0, 2);
+  w.piece("<s>", 0, 3);
+  w.piece("</s>", 0, 3);
+  for (const char* token : {"\u2581", "a", "b", "ab", "\u2581ab"}) w.piece(token, -1, 1);
+  write_file(dir + "/tokenizer.model", w.file());
+  expect_same("spm", {"tokenizer.model"});
 }
 
 }  // namespace
