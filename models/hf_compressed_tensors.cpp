@@ -7,6 +7,8 @@
 //   two, as the type says
 // beside them input_scale where activations are static, and self_attn.k_scale and v_scale of a static cache.
 // value = scale * (code - zero).
+#include <set>
+
 #include "base/error.h"
 #include "base/printable.h"
 #include "models/e4m3_matrix.h"
@@ -55,7 +57,7 @@ class CompressedTensorsReader {
     std::string text = "compressed-tensors";
     for (const QuantGroup& g : config_.groups) {
       text += fmt::format("{} {} {}{}", &g == &config_.groups[0] ? ":" : ";", printable(g.format, 20),
-                          g.weights->words(), g.weights->order_by_group ? ", act-order" : "");
+                          g.weights->words(), moved_.count(&g) > 0 ? ", act-order" : "");
       if (g.inputs)
         text += fmt::format(", {} activations {}", g.inputs->dynamic ? "dynamic" : "static", g.inputs->words());
     }
@@ -91,9 +93,14 @@ class CompressedTensorsReader {
       set_bytes(module, codes, groups, w);
     }
     std::shared_ptr<const InputTransform> order;
-    if (source_.entries.has(module + ".weight_g_idx")) {
+    const bool listed = source_.entries.has(module + ".weight_g_idx");
+    check(listed || !w.order_by_group || codes.group == 0,
+          "'{}': tensor '{}.weight_g_idx' is missing; by 'actorder' it says which group each column is of",
+          source_.path(), printable(module));
+    if (listed) {
       check(codes.group > 0, "'{}': '{}' has 'weight_g_idx' without groups", source_.path(), printable(module));
       order = group_order(source_, module + ".weight_g_idx", shape.cols, codes.group, last_order_);
+      if (order) moved_.insert(&group);
     }
     return add_grouped_codes(source_, module, std::move(codes), std::move(order));
   }
@@ -195,6 +202,7 @@ class CompressedTensorsReader {
   CompressedTensorsConfig config_;
   int64_t modules_ = 0;
   std::shared_ptr<const InputTransform> last_order_;
+  std::set<const QuantGroup*> moved_;  // columns of theirs are in another order
 };
 
 }  // namespace

@@ -16,6 +16,7 @@ namespace {
 
 struct Settings {
   int64_t bits = 4, group = 128;  // group -1: the row
+  bool act_order = false;         // g_idx says which group each input is of
 };
 
 // One entry of `dynamic`: what is different for the modules it matches.
@@ -23,7 +24,9 @@ struct Rule {
   NamePattern pattern;
   bool skip;  // "-:": not quantized
   std::optional<int64_t> bits, group;
+  std::optional<bool> act_order;
 };
+constexpr size_t kMaxRules = 1000, kMaxSteps = 2'000'000;  // steps: of all their patterns, for one module
 
 std::optional<int64_t> integer_of(const JsonObject& o, std::initializer_list<const char*> keys) {
   for (const char* key : keys) {
@@ -39,26 +42,29 @@ void check_settings(const Settings& s, const std::string& where) {
         "{}: group_size is {}; -1 or a positive number is needed", where, s.group);
 }
 
-std::vector<Rule> read_rules(const JsonObject& options) {
+std::vector<Rule> read_rules(const QuantizedSource& source) {
   std::vector<Rule> rules;
-  const auto dynamic = options.object("dynamic");
+  const auto dynamic = source.options.object("dynamic");
   if (!dynamic) return rules;
-  for (const auto& [key, value] : dynamic->json().items()) {
+  check(source.rule_names.size() <= kMaxRules, "{}: {} rules; up to {} are supported", dynamic->where(),
+        source.rule_names.size(), kMaxRules);
+  for (const std::string& key : source.rule_names) {
     const bool skip = key.starts_with("-:");
     const std::string pattern = skip || key.starts_with("+:") ? key.substr(2) : key;
-    const JsonObject o(value, fmt::format("{}, '{}'", dynamic->where(), printable(key)));
-    rules.push_back(
-        {NamePattern(pattern, dynamic->where()), skip, integer_of(o, {"bits"}), integer_of(o, {"group_size"})});
+    const JsonObject o(dynamic->json().at(key), fmt::format("{}, '{}'", dynamic->where(), printable(key)));
+    rules.push_back({NamePattern(pattern, dynamic->where(), uint32_t(kMaxSteps / source.rule_names.size())), skip,
+                     o.integer("bits"), o.integer("group_size"), o.boolean("desc_act")});
   }
   return rules;
 }
 
 class GptqReader {
  public:
-  explicit GptqReader(const QuantizedSource& source) : source_(source), rules_(read_rules(source.options)) {
+  explicit GptqReader(const QuantizedSource& source) : source_(source), rules_(read_rules(source)) {
     const JsonObject& o = source.options;
     settings_.bits = integer_of(o, {"bits", "w_bit", "wbits"}).value_or(4);
     settings_.group = integer_of(o, {"group_size", "q_group_size"}).value_or(-1);
+    settings_.act_order = o.boolean("desc_act").value_or(false);
     check_settings(settings_, o.where());
     const std::string format = o.text("checkpoint_format").value_or(o.text("format").value_or("gptq"));
     check(!o.boolean("is_marlin_format").value_or(false) && (format == "gptq" || format == "gptq_v2"),
@@ -95,6 +101,9 @@ class GptqReader {
     codes.bits = int(s.bits);
     codes.group = s.group == -1 ? 0 : group;
     codes.block = 16;  // a cache line of words
+    check(!s.act_order || groups == 1 || source_.entries.has(module + ".g_idx"),
+          "'{}': tensor '{}.g_idx' is missing; by 'desc_act' it says which group each input is of", source_.path(),
+          printable(module));
     codes.sources = {qweight, qzeros, scales.bytes};
     codes.codes = [=, bits = int(s.bits), data = qweight.data()](int64_t r0, int64_t n, uint8_t* out) {
       read_codes(data, bits, outputs, inputs, r0, n, out);
@@ -142,6 +151,7 @@ class GptqReader {
             printable(module));
       s.bits = rule.bits.value_or(s.bits);
       s.group = rule.group.value_or(s.group);
+      s.act_order = rule.act_order.value_or(s.act_order);
       check_settings(s, fmt::format("'{}': rule for '{}'", source_.path(), printable(module)));
       break;
     }

@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "base/mapped_file.h"
 #include "base/printable.h"
 #include "models/hf_config.h"
 
@@ -103,13 +104,17 @@ void fill_grouped(const GroupedCodes& c, const InputTransform* input, const Tens
 
 std::optional<Quantization> find_quantization(const std::string& path, const JsonObject& config,
                                               const Entries& entries) {
-  Quantization q{"", Json::object(), config.where()};
+  Quantization q{"", Json::object(), config.where(), {}};
+  std::string file = (std::filesystem::path(path) / "config.json").string();
+  std::vector<std::string> rules = {"dynamic"};
   if (const auto o = config.object("quantization_config")) {
-    q = {o->text("quant_method").value_or("unnamed"), o->json(), o->where()};
+    q = {o->text("quant_method").value_or("unnamed"), o->json(), o->where(), {}};
+    rules.insert(rules.begin(), "quantization_config");
   } else {
     for (const SideFile& side : kSideFiles) {
-      const std::string file = (std::filesystem::path(path) / side.name).string();
-      if (!std::filesystem::exists(file)) continue;
+      const std::string other = (std::filesystem::path(path) / side.name).string();
+      if (!std::filesystem::exists(other)) continue;
+      file = other;
       q.json = read_json_file(file, kMaxSideFile);
       q.where = fmt::format("'{}'", file);
       q.method = JsonObject(q.json, q.where).text("quant_method").value_or(side.method);
@@ -123,6 +128,9 @@ std::optional<Quantization> find_quantization(const std::string& path, const Jso
   check(find_method(q.method) != nullptr,
         "{}: weights quantized by '{}' cannot be read; these can: f16, bf16 and f32 directories, GGUF files, {}",
         q.where, printable(q.method), known_methods());
+  // The first rule that matches counts.
+  if (q.json.contains("dynamic"))
+    q.rule_names = keys_in_order(read_text_file(file, kMaxSideFile), rules, fmt::format("'{}'", file));
   return q;
 }
 
@@ -158,7 +166,8 @@ void add_quantized_tensors(CheckpointBuilder& builder, const JsonObject& config,
   check(builder.state().config.layers <= int64_t(entries.size()),
         "'{}': {} layers are announced, but there are only {} tensors", builder.path(), builder.state().config.layers,
         entries.size());
-  const std::string words = find_method(quantization.method)->add({builder, config, options, entries});
+  const std::string words =
+      find_method(quantization.method)->add({builder, config, options, entries, quantization.rule_names});
   builder.state().container += ", " + words;
   entries.for_each_left([&](const SafetensorsTensor& t) {
     if (!is_void_bias(builder.state().config, t)) add_plain_tensor(builder, t);

@@ -15,9 +15,10 @@ namespace quire {
 
 // What says that a directory is quantized, and how.
 struct Quantization {
-  std::string method;  // "gptq"
-  Json json;           // an object; where there is no configuration, an empty one
-  std::string where;   // begins errors: "'DIR/config.json', 'quantization_config'"
+  std::string method;                   // "gptq"
+  Json json;                            // an object; where there is no configuration, an empty one
+  std::string where;                    // begins errors: "'DIR/config.json', 'quantization_config'"
+  std::vector<std::string> rule_names;  // the keys of its 'dynamic', in the order of the file
 };
 // From config.json, the side files of older writers, or the tensors' names; empty if nothing says so. Error if the
 // method is unknown, naming those that are known.
@@ -29,6 +30,7 @@ struct QuantizedSource {
   const JsonObject& config;   // config.json
   const JsonObject& options;  // Quantization::json
   Entries& entries;
+  const std::vector<std::string>& rule_names;  // Quantization::rule_names
 
   const ModelConfig& network() const { return builder.state().config; }
   const std::string& path() const { return builder.path(); }

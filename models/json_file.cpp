@@ -1,5 +1,6 @@
 #include "models/json_file.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <unordered_set>
 
@@ -55,7 +56,43 @@ struct Watch {
   }
 };
 
+struct KeyWatch : Watch {
+  const std::vector<std::string>& path;
+  std::vector<std::string> open, found;  // open: the last key of each object or array around
+
+  KeyWatch(const std::string& where, const std::vector<std::string>& path) : Watch{where, {}, 0}, path(path) {}
+  bool start_object(size_t n) {
+    open.emplace_back();
+    return Watch::start_object(n);
+  }
+  bool start_array(size_t n) {
+    open.emplace_back();
+    return Watch::start_array(n);
+  }
+  bool end_object() {
+    open.pop_back();
+    return Watch::end_object();
+  }
+  bool end_array() {
+    open.pop_back();
+    return Watch::end_array();
+  }
+  bool key(std::string& key) {
+    Watch::key(key);
+    open.back() = key;
+    if (open.size() == path.size() + 1 && std::equal(path.begin(), path.end(), open.begin())) found.push_back(key);
+    return true;
+  }
+};
+
 }  // namespace
+
+std::vector<std::string> keys_in_order(std::string_view text, const std::vector<std::string>& path,
+                                       const std::string& where) {
+  KeyWatch watch(where, path);
+  Json::sax_parse(text.begin(), text.end(), &watch);
+  return std::move(watch.found);
+}
 
 Json parse_json(std::string_view text, const std::string& where) {
   Watch watch{where, {}, 0};

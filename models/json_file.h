@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace quire {
 
@@ -13,6 +14,9 @@ using Json = nlohmann::json;
 // `where` ("'config.json'") begins every error. Nesting is bounded.
 Json parse_json(std::string_view text, const std::string& where);
 Json read_json_file(const std::string& path, size_t max_bytes);
+// The keys of the object at `path` (keys from the outermost in), in the order of the text, which Json does not keep.
+std::vector<std::string> keys_in_order(std::string_view text, const std::vector<std::string>& path,
+                                       const std::string& where);
 
 // An object and where it is from, for typed access. A key that is null counts as absent.
 class JsonObject {

@@ -19,17 +19,19 @@ ModuleList::ModuleList(const Json* names, const std::string& where) {
       continue;
     }
     check(patterns_.size() < kMaxPatterns, "{}: more than {} patterns are not supported", where, kMaxPatterns);
-    patterns_.emplace_back(text.substr(3), where);
+    const std::string pattern = text.substr(3);
+    patterns_.try_emplace(pattern, pattern, where);
   }
 }
 
-bool ModuleList::matches(const std::string& module) const {
-  const bool embedding = module.ends_with("embed_tokens");
-  if (names_.count(module) > 0 || names_.count(embedding ? "Embedding" : "Linear") > 0) return true;
-  for (const NamePattern& pattern : patterns_) {
-    if (pattern.matches_start(module)) return true;
+std::optional<ModuleList::Match> ModuleList::match(const std::string& module) const {
+  if (const auto name = names_.find(module); name != names_.end()) return Match{Match::name, *name};
+  for (const auto& [text, pattern] : patterns_) {
+    if (pattern.matches_start(module)) return Match{Match::pattern, text};
   }
-  return false;
+  const auto kind = names_.find(module.ends_with("embed_tokens") ? "Embedding" : "Linear");
+  if (kind != names_.end()) return Match{Match::module_class, *kind};
+  return std::nullopt;
 }
 
 }  // namespace quire

@@ -1,5 +1,7 @@
 #include "models/name_pattern.h"
 
+#include <algorithm>
+
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
@@ -10,7 +12,7 @@ namespace quire {
 
 namespace {
 constexpr size_t kMaxPattern = 10000;  // bytes
-constexpr uint32_t kMaxSteps = 10000, kMaxDepth = 1000;
+constexpr uint32_t kMaxDepth = 1000;
 }  // namespace
 
 struct NamePattern::Code {
@@ -24,7 +26,7 @@ struct NamePattern::Code {
   }
 };
 
-NamePattern::NamePattern(std::string pattern, std::string where)
+NamePattern::NamePattern(std::string pattern, std::string where, uint32_t max_steps)
     : pattern_(std::move(pattern)), where_(std::move(where)), code_(std::make_unique<Code>()) {
   check(pattern_.size() <= kMaxPattern, "{}: a pattern of {} bytes is too long", where_, pattern_.size());
   int error = 0;
@@ -40,7 +42,7 @@ NamePattern::NamePattern(std::string pattern, std::string where)
   code_->data = pcre2_match_data_create_from_pattern(code_->code, nullptr);
   code_->context = pcre2_match_context_create(nullptr);
   check(code_->data && code_->context, "{}: out of memory", where_);
-  pcre2_set_match_limit(code_->context, kMaxSteps);
+  pcre2_set_match_limit(code_->context, std::min(max_steps, kMaxSteps));
   pcre2_set_depth_limit(code_->context, kMaxDepth);
 }
 NamePattern::~NamePattern() = default;

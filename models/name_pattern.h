@@ -1,5 +1,6 @@
 // A regular expression of a quantization_config, for the names of modules.
 #pragma once
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -8,8 +9,10 @@ namespace quire {
 
 class NamePattern {
  public:
-  // As Python's `re`, in PCRE2's syntax, which agrees for such patterns. `where` begins every error.
-  NamePattern(std::string pattern, std::string where);
+  static constexpr uint32_t kMaxSteps = 10000;
+  // As Python's `re`, in PCRE2's syntax, which agrees for such patterns. `where` begins every error. A match may take
+  // `max_steps`, but no more than kMaxSteps.
+  NamePattern(std::string pattern, std::string where, uint32_t max_steps = kMaxSteps);
   ~NamePattern();
   NamePattern(NamePattern&&) noexcept;
 

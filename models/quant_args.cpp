@@ -218,10 +218,20 @@ QuantArgs read_quant_args(const JsonObject& o) {
 }
 
 const QuantGroup* CompressedTensorsConfig::group_of(const std::string& module) const {
+  const QuantGroup* best = nullptr;
+  std::optional<ModuleList::Match> closest;
   for (const QuantGroup& group : groups) {
-    if (group.targets.matches(module)) return ignore.matches(module) ? nullptr : &group;
+    const auto match = group.targets.match(module);
+    if (!match) continue;
+    // The same target twice; which one counts would hang on the order of the file.
+    check(!closest || *match < *closest || *closest < *match,
+          "groups '{}' and '{}' of the configuration both target '{}', as '{}'", printable(best ? best->name : ""),
+          printable(group.name), printable(module), printable(std::string(match->text), 100));
+    if (closest && *closest < *match) continue;
+    closest = match;
+    best = &group;
   }
-  return nullptr;
+  return best && ignore.matches(module) ? nullptr : best;
 }
 
 CompressedTensorsConfig read_compressed_tensors_config(const JsonObject& o) {

@@ -33,7 +33,7 @@ struct CompressedTensorsConfig {
   ModuleList ignore;
   std::optional<QuantArgs> cache;  // kv_cache_scheme
 
-  const QuantGroup* group_of(const std::string& module) const;  // the first that targets it; null: stays in floats
+  const QuantGroup* group_of(const std::string& module) const;  // the closest target's; null: stays in floats
 };
 
 // Error names what is wrong or cannot be run.

@@ -3,7 +3,7 @@
 
 #include <cstring>
 
-#include "models/checkpoint.h"
+#include "models/linear.h"
 #include "tests/expect_error.h"
 #include "tests/models/golden_quantized.h"
 #include "tests/models/safetensors_writer.h"
@@ -118,6 +118,71 @@ TEST_F(Damaged, ActOrder) {
   bytes(module + ".weight_g_idx")[0] = 1;  // 33 columns in group 1
   put_weights();
   refused({module + ".weight_g_idx"});
+}
+
+// The closest target decides, whatever the groups' order: a name, then a pattern, then a class.
+TEST_F(Damaged, GroupsThatOverlap) {
+  start("w8a8");
+  const std::string at = "model.layers.0.mlp.";
+  const nlohmann::json whole = config_["quantization_config"]["config_groups"]["group_0"];
+  const auto group = [&](std::vector<std::string> targets, bool inputs) {
+    nlohmann::json g = whole;
+    g["targets"] = targets;
+    if (!inputs) g["input_activations"] = nullptr;
+    return g;
+  };
+  // Whether the activations of down_proj and up_proj are quantized.
+  const auto expect_inputs = [&](const nlohmann::json& first, const nlohmann::json& second, bool down, bool up) {
+    for (const bool turned : {false, true}) {
+      config_["quantization_config"]["config_groups"] = {{"group_0", turned ? second : first},
+                                                         {"group_1", turned ? first : second}};
+      put("config.json", config_.dump());
+      SCOPED_TRACE(config_["quantization_config"]["config_groups"].dump());
+      const Checkpoint checkpoint = Checkpoint::open(path_);
+      EXPECT_EQ(checkpoint.find(at + "down_proj.weight")->activation.has_value(), down);
+      EXPECT_EQ(checkpoint.find(at + "up_proj.weight")->activation.has_value(), up);
+    }
+  };
+  expect_inputs(group({"Linear"}, true), group({"re:.*down_proj"}, false), false, true);
+  expect_inputs(group({"Linear"}, false), group({"re:.*down_proj"}, true), true, false);
+  expect_inputs(group({"Linear", "re:.*down_proj"}, true), group({at + "down_proj"}, false), false, true);
+  expect_inputs(group({"Linear", "re:.*_proj"}, true), group({"re:.*mlp.*"}, false), true, true);  // by their texts
+  config_refused("/config_groups", {{"group_0", group({"Linear"}, true)}, {"group_1", group({"Linear"}, false)}},
+                 {"'group_0'", "'group_1'", "'Linear'"});
+}
+
+// Matrices with unequal scales of static activations read x each in its own.
+TEST_F(Damaged, UnequalStaticScalesAreNotJoined) {
+  const std::string at = "model.layers.0.self_attn.";
+  const std::vector<std::string> modules = {at + "q_proj", at + "k_proj", at + "v_proj"};
+  const auto parts = [&](const char* scheme) {
+    return plan_linear(Context(), Checkpoint::open(path_), modules, parse_scheme(scheme), {});
+  };
+  for (const char* name : {"w8a8-static", "fp8-kv"}) {
+    start(name);
+    for (const std::string& m : modules) std::memcpy(bytes(m + ".input_scale"), bytes(modules[0] + ".input_scale"), 2);
+    put_weights();
+    EXPECT_EQ(parts("").size(), 1u);
+    *bytes(modules[1] + ".input_scale") ^= 1;  // the lowest bit
+    put_weights();
+    EXPECT_EQ(parts("").size(), 3u) << name;
+    EXPECT_EQ(parts("a16").size(), 1u);
+  }
+}
+
+// E4M3 has two codes for NaN; they are met when the matrix is made.
+TEST_F(Damaged, Fp8CodesThatAreNotNumbers) {
+  for (const char* name : {"fp8-kv", "fp8-block", "modelopt-fp8"}) {
+    for (const uint8_t code : {0x7F, 0xFF}) {
+      start(name);
+      const std::string matrix = "model.layers.0.mlp.down_proj.weight";
+      EXPECT_NO_THROW(Checkpoint::open(path_).get(matrix));
+      bytes(matrix)[header_.at(matrix).at("shape").at(1).get<size_t>()] = char(code);
+      put_weights();
+      const Checkpoint checkpoint = Checkpoint::open(path_);
+      expect_error([&] { checkpoint.get(matrix); }, {path_, matrix, "NaN in row 1"});
+    }
+  }
 }
 
 TEST_F(Damaged, CutAnywhere) {
@@ -252,6 +317,7 @@ TEST_F(Damaged, ConfigurationsThatCannotBeRunAreRefusedByName) {
   config_refused(weights("dynamic").c_str(), true, {"dynamic"});
   config_refused(weights("symmetric").c_str(), false, {"weight_zero_point"});
   config_refused(weights("actorder").c_str(), "upside-down", {"upside-down"});
+  config_refused(weights("actorder").c_str(), "group", {"weight_g_idx", "missing", "actorder"});
   const char* const kInputs = "/config_groups/group_0/input_activations/";
   config_refused((std::string(kInputs) + "num_bits").c_str(), 4, {"4 bits"});
   config_refused((std::string(kInputs) + "symmetric").c_str(), false, {"symmetric"});

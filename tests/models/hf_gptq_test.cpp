@@ -4,20 +4,13 @@
 #include "models/linear.h"
 #include "tests/expect_error.h"
 #include "tests/models/equal_formats.h"
-#include "tests/models/quantized_directory.h"
+#include "tests/models/gptq_directory.h"
 #include "tests/op_test.h"
 #include "tests/temp_dir.h"
 #include "tests/test_data.h"
 
 namespace quire {
 namespace {
-
-using Ordered = nlohmann::ordered_json;
-
-Ordered gptq_config(const DrawOptions& o, const char* format = "gptq") {
-  return {{"quant_method", "gptq"},  {"bits", o.bits},     {"group_size", o.group},
-          {"desc_act", o.act_order}, {"sym", o.symmetric}, {"checkpoint_format", format}};
-}
 
 // Every module of a directory decodes to the drawn values, in the order its transform says.
 void expect_values(const QuantizedDirectory& d) {
@@ -38,8 +31,6 @@ void expect_values(const QuantizedDirectory& d) {
     }
   }
 }
-
-TinyModelOptions tiny(int64_t layers = 1) { return {.layers = layers, .hidden = 64, .ffn = 96}; }
 
 struct GptqCase {
   DrawOptions options;
@@ -208,6 +199,33 @@ TEST(HfGptq, RulesForSingleModules) {
   expect_near_on_gpu(d.path);
 }
 
+// Of rules that match the same module the first in the file counts, not the first by its text.
+TEST(HfGptq, TheFirstRuleOfTheFileCounts) {
+  const TinyModel model = make_tiny_model(tiny());
+  const std::pair<const char*, int> rules[] = {{R"(.*down_proj$)", 8}, {R"(+:.*\.mlp\..*)", 2}};
+  for (const bool turned : {false, true}) {
+    for (const bool side_file : {false, true}) {
+      const TempDir dir;
+      Ordered config = gptq_config({4, 32, true, false});
+      for (const int i : {0, 1}) {
+        const auto& [text, bits] = rules[turned ? 1 - i : i];
+        config["dynamic"][text] = {{"bits", bits}};
+      }
+      const auto options_of = [&](const std::string& module) -> std::optional<DrawOptions> {
+        if (module.find(".mlp.") == std::string::npos) return DrawOptions{4, 32, true, false};
+        return DrawOptions{!turned && module.ends_with("down_proj") ? 8 : 2, 32, true, false};
+      };
+      const auto d = write_quantized_hf(model, dir.file("q"), side_file ? Ordered() : config, options_of,
+                                        [&](SafetensorsWriter& w, const std::string& module, const DrawnMatrix& m) {
+                                          write_gptq(w, module, m, 1, false);
+                                        });
+      if (side_file) write_file(d.path + "/quantize_config.json", config.dump());
+      SCOPED_TRACE(config.dump());
+      expect_values(d);
+    }
+  }
+}
+
 TEST(HfAwq, KeepsCodesZerosAndScales) {
   const TinyModel model = make_tiny_model({.layers = 2, .hidden = 128, .ffn = 256, .heads = 8, .kv_heads = 4});
   for (const char* version : {"gemm", "GEMV"}) {
@@ -295,79 +313,6 @@ TEST(HfGptq, MatricesOfTheirOwnPackages) {
         values[size_t(r * t.tensor.cols + (t.input ? t.input->order[size_t(c)] : c))] = row[size_t(c)];
     }
     EXPECT_EQ(fmt::format("{:016x}", hash_of_halves(values)), kind["values"].get<std::string>());
-  }
-}
-
-// A good directory, to be spoiled.
-class SpoiledGptq : public testing::Test {
- protected:
-  void expect_refused(const Ordered& change, std::initializer_list<std::string> parts,
-                      const std::function<void(SafetensorsWriter&, const std::string&, DrawnMatrix&)>& spoil = {}) {
-    const TempDir dir;
-    const DrawOptions o{4, 32, false, false};
-    Ordered config = gptq_config(o, "gptq_v2");
-    if (!change.is_null()) config.update(change);
-    const auto d = write_quantized_hf(
-        model_, dir.file("q"), config, [&](const std::string&) { return o; },
-        [&](SafetensorsWriter& w, const std::string& module, DrawnMatrix m) {
-          const bool last = module == "model.layers.0.mlp.down_proj";
-          if (last && spoil) spoil(w, module, m);
-          if (!w.header.contains(module + ".qweight")) write_gptq(w, module, m, 0, true);
-        });
-    expect_error([&] { Checkpoint::open(d.path); }, parts);
-  }
-  const TinyModel model_ = make_tiny_model(tiny());
-};
-
-TEST_F(SpoiledGptq, SettingsThatCannotBe) {
-  expect_refused({{"bits", 5}}, {"5 bits"});
-  expect_refused({{"bits", 8}}, {"qweight", "I32"});
-  expect_refused({{"group_size", 0}}, {"group_size is 0"});
-  expect_refused({{"group_size", 64}}, {"qzeros"});
-  expect_refused({{"checkpoint_format", "marlin"}}, {"'marlin'", "gptq_v2"});
-  expect_refused({{"is_marlin_format", true}}, {"'marlin'"});
-  expect_refused({{"pack_dtype", "int8"}}, {"int8", "int32"});
-  expect_refused({{"dynamic", {{"-:.*", Ordered::object()}}}}, {"dynamic", "not quantized"});
-  expect_refused({{"dynamic", {{"(", Ordered::object()}}}}, {"'('", "not a regular expression"});
-  expect_refused({{"dynamic", {{"(.|.)*(.|.)*[#!]", Ordered::object()}}}}, {"cannot be matched"});
-  expect_refused({{"adapter", {{"name", "eora"}}}}, {"adapter"});
-}
-
-TEST_F(SpoiledGptq, TensorsThatCannotBe) {
-  const auto down = [](const char* what) { return fmt::format("model.layers.0.mlp.down_proj{}", what); };
-  expect_refused({}, {down(".g_idx"), "as many"}, [](auto&, auto&, DrawnMatrix& m) { m.group_of[5] = 99; });
-  expect_refused({}, {down(".g_idx"), "group -1"}, [](auto&, auto&, DrawnMatrix& m) { m.group_of[5] = -1; });
-  expect_refused({}, {down(".g_idx"), "as many"}, [](auto&, auto&, DrawnMatrix& m) { m.group_of[95] = 0; });
-  for (const uint16_t bad : {0x7C00, 0xFC00, 0x7E00}) {
-    expect_refused({}, {down(""), "not finite"}, [=](auto&, auto&, DrawnMatrix& m) { m.scales[7] = bad; });
-  }
-  expect_refused({}, {down(".qzeros"), "missing"}, [](SafetensorsWriter& w, const std::string& module, auto&) {
-    w.tensor(module + ".qweight", "I32", {12, 64}, std::string(12 * 64 * 4, '\0'));
-  });
-  expect_refused({}, {down(".qweight"), "F32"}, [](SafetensorsWriter& w, const std::string& module, auto&) {
-    w.tensor(module + ".qweight", "F32", {12, 64}, std::string(12 * 64 * 4, '\0'));
-  });
-  expect_refused({}, {down(".extra")}, [](SafetensorsWriter& w, const std::string& module, auto&) {
-    w.tensor(module + ".extra", "F32", {1}, std::string(4, '\0'));
-  });
-  // Beside the packed one, also in floats.
-  expect_refused({}, {down(".weight"), "twice"}, [](SafetensorsWriter& w, const std::string& module, auto&) {
-    w.tensor(module + ".weight", "F16", {64, 96}, std::string(64 * 96 * 2, '\0'));
-  });
-  expect_refused({}, {down(".bias")}, [](SafetensorsWriter& w, const std::string& module, auto&) {
-    w.tensor(module + ".bias", "F16", {64}, std::string(128, '\1'));
-  });
-}
-
-TEST(HfQuantized, AConfigurationWithoutWeightsIsRefused) {
-  const TempDir dir;
-  const TinyModel model = make_tiny_model(tiny());
-  for (const char* method : {"gptq", "awq"}) {
-    write_tiny_hf(model, dir.file(method));
-    Ordered config = tiny_hf_config(model);
-    config["quantization_config"] = {{"quant_method", method}, {"bits", 4}};
-    write_file(dir.file(method) + "/config.json", config.dump());
-    expect_error([&] { Checkpoint::open(dir.file(method)); }, {"no '.qweight'"});
   }
 }
 
