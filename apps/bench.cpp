@@ -42,8 +42,12 @@ std::string BenchTest::name() const {
 
 int64_t BenchTest::context(int64_t chunk) const {
   const int64_t tokens = std::max<int64_t>(depth + prompt, 1) + generated;
-  // Several sequences do not reach their depth in the same step: the first ones generate until the last is there.
-  return sequences > 1 && prompt == 0 ? tokens + sequences * kPageTokens / chunk + 2 : tokens;
+  if (sequences == 1 || prompt > 0) return tokens;
+  // Several do not reach their depth in the same step: the first ones generate until the last is there. What is left
+  // of its prompt to compute is a page at most, in steps that hold a token of every sequence that is there.
+  double steps = 0.0;
+  for (int64_t i = 0; i < sequences; ++i) steps += double(kPageTokens) / double(std::max<int64_t>(1, chunk - i));
+  return tokens + int64_t(steps) + 3;
 }
 
 int64_t BenchTest::cache_tokens(int64_t chunk) const {

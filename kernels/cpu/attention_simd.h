@@ -20,7 +20,7 @@ struct AttentionSpan {
   const Tensor* values;  //
   int64_t tokens;        // of the span that the last token of the tile sees
   int64_t first_sees;    // that its first token sees; every further token sees one more
-  int64_t first_hidden;  // that lie before its first token's window, may be negative; before every further one, one more
+  int64_t first_hidden;  // that lie before its first token's window, may be negative; one more for every further one
   int64_t rows, group, channels;
   int64_t k_groups, v_groups;  // of the layout
   const float* q;              // (rows, C), times 1/sqrt(C)
