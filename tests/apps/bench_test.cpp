@@ -284,7 +284,7 @@ TEST(Bench, CountsWhatIsComputed) {
   options.max_batch = 40;  // nearly a step's tokens: the last ones wait long until they reach their depth
   options.memory_limit = 256 << 20;
   const std::vector<BenchTest> tests = {{100, 0, 0, 1}, {100, 0, 128, 1}, {30, 0, 100, 2}, {0, 9, 0, 3},
-                                        {0, 9, 200, 3}, {20, 5, 64, 3},   {0, 9, 200, 1}, {0, 9, 64, 40}};
+                                        {0, 9, 200, 3}, {20, 5, 64, 3},   {0, 9, 200, 1},  {0, 9, 64, 40}};
   for (const BenchTest& t : tests) {
     options.context = std::max(options.context, t.context(options.chunk));
     options.cache_tokens = std::max(options.cache_tokens, t.cache_tokens(options.chunk));
