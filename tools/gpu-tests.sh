@@ -30,18 +30,31 @@ fi
 if [ ${#programs[@]} -eq 0 ]; then
   for program in "$here"/bin/test_*; do programs+=("${program##*/test_}"); done
 fi
-failed=0
-for program in "${programs[@]}"; do
-  log="$logs/$program${tool:+-$tool}.log"
-  start=$SECONDS
-  "${run[@]}" "$here/bin/test_$program" --gtest_brief=1 --gtest_filter="$filter" >"$log" 2>&1
-  status=$?
-  printf '%-10s %-10s exit %d, %d s: %s\n' "$program" "${tool:-tests}" "$status" "$((SECONDS - start))" \
+# test_kernels takes longest and goes in parts, beside the others; what measures the GPU's memory comes last, alone.
+run_tests() {  # PROGRAM PART PARTS
+  local name="$1$([ "$3" = 1 ] || echo "-$2")${tool:+-$tool}" start=$SECONDS status=0 log
+  log="$logs/$name.log"
+  GTEST_SHARD_INDEX="$2" GTEST_TOTAL_SHARDS="$3" "${run[@]}" "$here/bin/test_$1" --gtest_brief=1 \
+    --gtest_filter="$filter" >"$log" 2>&1 || status=$?
+  printf '%-20s exit %d, %d s: %s\n' "$name" "$status" "$((SECONDS - start))" \
     "$(grep -E '^\[  (PASSED|FAILED|SKIPPED) +\]|ERROR SUMMARY' "$log" | tr '\n' ' ' | cut -c1-300)"
-  if [ "$status" -ne 0 ]; then
-    failed=1
-    grep -E 'Failure|FAILED|Error|error|=========' "$log" | head -40
+  [ "$status" = 0 ] || grep -E 'Failure|FAILED|Error|error|=========' "$log" | head -40
+  return "$status"
+}
+failed=0 alone=() jobs=()
+for program in "${programs[@]}"; do
+  parts=1
+  [ "$program" != kernels ] || parts=5
+  if [ "$program" = engine ]; then
+    alone=(engine)
+    continue
   fi
+  for ((part = 0; part < parts; ++part)); do
+    run_tests "$program" "$part" "$parts" &
+    jobs+=($!)
+  done
 done
+for job in "${jobs[@]}"; do wait "$job" || failed=1; done
+for program in "${alone[@]}"; do run_tests "$program" 0 1 || failed=1; done
 [ "$failed" = 0 ] && echo "all passed" || echo "SOME FAILED; logs are in $logs"
 exit "$failed"
