@@ -92,11 +92,13 @@ Checkpoint open_hf_directory(const std::string& path) {
   CheckpointBuilder builder(path);
   auto& state = builder.state();
   state.container = "safetensors";
+  state.metadata.reserve(json.size());
   for (const auto& [key, value] : json.items()) {
     if (key != "quantization_config" || !value.is_object()) {
       state.metadata.emplace_back(printable(key), printable_json(value));
       continue;
     }
+    state.metadata.reserve(json.size() + value.size());
     for (const auto& [inner, v] : value.items()) {
       state.metadata.emplace_back("quantization_config." + printable(inner), printable_json(v));
     }

@@ -104,20 +104,22 @@ void fill_grouped(const GroupedCodes& c, const InputTransform* input, const Tens
 
 std::optional<Quantization> find_quantization(const std::string& path, const JsonObject& config,
                                               const Entries& entries) {
-  Quantization q{"", Json::object(), config.where(), {}};
+  Quantization q{"", std::make_unique<Json>(Json::object()), nullptr, config.where(), {}};
+  q.json = q.own.get();
   std::string file = (std::filesystem::path(path) / "config.json").string();
   std::vector<std::string> rules = {"dynamic"};
   if (const auto o = config.object("quantization_config")) {
-    q = {o->text("quant_method").value_or("unnamed"), o->json(), o->where(), {}};
+    q = {o->text("quant_method").value_or("unnamed"), nullptr, &o->json(), o->where(), {}};
     rules.insert(rules.begin(), "quantization_config");
   } else {
     for (const SideFile& side : kSideFiles) {
       const std::string other = (std::filesystem::path(path) / side.name).string();
       if (!std::filesystem::exists(other)) continue;
       file = other;
-      q.json = read_json_file(file, kMaxSideFile);
+      q.own = std::make_unique<Json>(read_json_file(file, kMaxSideFile));
+      q.json = q.own.get();
       q.where = fmt::format("'{}'", file);
-      q.method = JsonObject(q.json, q.where).text("quant_method").value_or(side.method);
+      q.method = JsonObject(*q.json, q.where).text("quant_method").value_or(side.method);
       break;
     }
   }
@@ -129,7 +131,7 @@ std::optional<Quantization> find_quantization(const std::string& path, const Jso
         "{}: weights quantized by '{}' cannot be read; these can: f16, bf16 and f32 directories, GGUF files, {}",
         q.where, printable(q.method), known_methods());
   // The first rule that matches counts.
-  if (q.json.contains("dynamic"))
+  if (q.json->contains("dynamic"))
     q.rule_names = keys_in_order(read_text_file(file, kMaxSideFile), rules, fmt::format("'{}'", file));
   return q;
 }
@@ -161,7 +163,7 @@ void add_plain_tensor(CheckpointBuilder& builder, const SafetensorsTensor& t) {
 
 void add_quantized_tensors(CheckpointBuilder& builder, const JsonObject& config, const Quantization& quantization,
                            Entries& entries) {
-  const JsonObject options(quantization.json, quantization.where);
+  const JsonObject options(*quantization.json, quantization.where);
   // Layers without end need tensors without end: a bound before anything walks over them.
   check(builder.state().config.layers <= int64_t(entries.size()),
         "'{}': {} layers are announced, but there are only {} tensors", builder.path(), builder.state().config.layers,

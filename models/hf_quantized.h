@@ -4,6 +4,7 @@
 // (norms, biases, matrices in floats) and refuses what is no part of the network.
 #pragma once
 #include <functional>
+#include <memory>
 #include <optional>
 
 #include "models/checkpoint_builder.h"
@@ -16,12 +17,13 @@ namespace quire {
 // What says that a directory is quantized, and how.
 struct Quantization {
   std::string method;                   // "gptq"
-  Json json;                            // an object; where there is no configuration, an empty one
+  std::unique_ptr<const Json> own;      // what `json` lies in, if that is not part of config.json
+  const Json* json;                     // an object; where there is no configuration, an empty one
   std::string where;                    // begins errors: "'DIR/config.json', 'quantization_config'"
   std::vector<std::string> rule_names;  // the keys of its 'dynamic', in the order of the file
 };
 // From config.json, the side files of older writers, or the tensors' names; empty if nothing says so. Error if the
-// method is unknown, naming those that are known.
+// method is unknown, naming those that are known. `config` must outlive it.
 std::optional<Quantization> find_quantization(const std::string& path, const JsonObject& config,
                                               const Entries& entries);
 

@@ -11,7 +11,8 @@ namespace quire {
 
 using Json = nlohmann::json;
 
-// `where` ("'config.json'") begins every error. Nesting is bounded.
+// `where` ("'config.json'") begins every error. Nesting is bounded, and so is memory: a text that would take more than
+// 30 times its bytes (nothing but empty lists, say) is an error too.
 Json parse_json(std::string_view text, const std::string& where);
 Json read_json_file(const std::string& path, size_t max_bytes);
 // The keys of the object at `path` (keys from the outermost in), in the order of the text, which Json does not keep.

@@ -74,11 +74,13 @@ SafetensorsFile::SafetensorsFile(MappedFile file) : file_(std::move(file)) {
   const Json header = parse_json(text, fmt::format("'{}': header", path()));
   const JsonObject object(header, fmt::format("'{}': header", path()));
   const auto data = all.subspan(8 + size_t(length));
+  tensors_.reserve(header.size());
   for (const auto& [name, value] : header.items()) {
     if (name != "__metadata__") {
       tensors_.push_back(read_entry(name, value, data, path()));
       continue;
     }
+    metadata_.reserve(value.size());
     for (const auto& [key, entry] : JsonObject(value, fmt::format("'{}': __metadata__", path())).json().items()) {
       check(entry.is_string(), "'{}': __metadata__ '{}' must be a string", path(), printable(key));
       metadata_.emplace_back(key, entry.get<std::string>());

@@ -1,6 +1,7 @@
 #include "models/tokenizer.h"
 
 #include <algorithm>
+#include <array>
 
 #include "base/error.h"
 #include "base/printable.h"
@@ -15,18 +16,18 @@ namespace quire {
 
 namespace {
 
-// Spellings that are found in the text before anything else cuts it: a trie, so that the cost does not grow with their
-// number.
+// Spellings that are found in the text before anything else cuts it. Sorted, so that those which go on as the text does
+// are one run, narrowed letter by letter: little grows with their number, and nothing with their length.
 class Spellings {
  public:
-  void add(std::string_view spelling, int32_t id, bool control) {
-    uint32_t node = 0;
-    for (const char c : spelling) {
-      const auto [it, fresh] = edges_.emplace(key(node, c), static_cast<uint32_t>(nodes_.size()));
-      if (fresh) nodes_.push_back({});
-      node = it->second;
+  // They must outlive this.
+  void add(std::string_view spelling, int32_t id, bool control) { list_.push_back({spelling, id, control}); }
+  void sort() {
+    std::sort(list_.begin(), list_.end(), [](const Entry& a, const Entry& b) { return a.spelling < b.spelling; });
+    for (size_t byte = 0; byte < 256; ++byte) {
+      const auto before = [&](const Entry& e) { return static_cast<uint8_t>(e.spelling[0]) <= byte; };
+      begin_[byte + 1] = std::partition_point(list_.begin(), list_.end(), before) - list_.begin();
     }
-    nodes_[node] = {id, control, spelling.size()};
   }
 
   struct Found {
@@ -37,22 +38,30 @@ class Spellings {
   // The longest one that starts at text[at]; id -1 if none does.
   Found longest(std::string_view text, size_t at, bool with_control) const {
     Found best;
-    uint32_t node = 0;
-    for (; at < text.size(); ++at) {
-      const auto it = edges_.find(key(node, text[at]));
-      if (it == edges_.end()) break;
-      node = it->second;
-      const Found& f = nodes_[node];
-      if (f.id >= 0 && (with_control || !f.control)) best = f;
+    const auto byte = static_cast<uint8_t>(text[at]);
+    auto begin = list_.begin() + begin_[byte], end = list_.begin() + begin_[byte + 1];
+    for (size_t length = 1; begin != end; ++length) {
+      if (begin->spelling.size() == length) {  // the shortest comes first
+        if (with_control || !begin->control) best = {begin->id, begin->control, length};
+        ++begin;
+      }
+      if (at + length == text.size()) break;
+      const auto next = static_cast<uint8_t>(text[at + length]);
+      const auto letter = [&](const Entry& e) { return static_cast<uint8_t>(e.spelling[length]); };
+      begin = std::partition_point(begin, end, [&](const Entry& e) { return letter(e) < next; });
+      end = std::partition_point(begin, end, [&](const Entry& e) { return letter(e) == next; });
     }
     return best;
   }
 
  private:
-  static uint64_t key(uint32_t node, char c) { return static_cast<uint64_t>(node) << 8 | static_cast<uint8_t>(c); }
-
-  std::unordered_map<uint64_t, uint32_t> edges_;
-  std::vector<Found> nodes_{1};
+  struct Entry {
+    std::string_view spelling;
+    int32_t id;
+    bool control;
+  };
+  std::vector<Entry> list_;
+  std::array<ptrdiff_t, 257> begin_{};  // by first byte: where those with it begin
 };
 
 // "<0x0A>": how vocabularies with byte fallback spell single bytes.
@@ -116,6 +125,8 @@ Tokenizer::State::State(TokenizerData d) : data(std::move(d)) {
   ids.reserve(data.tokens.size());
   bytes.resize(data.tokens.size());
   for (size_t id = 0; id < data.tokens.size(); ++id) add_token(id);
+  spellings.sort();
+  escaped_spellings.sort();
   if (data.model == "spm") {
     spm = std::make_unique<SentencePiece>(data);
   } else {

@@ -25,7 +25,7 @@ struct Target {
   int rounds;                           // mutations of the deterministic test
   size_t heap;                          // bytes a run may allocate, beside kHeapFactor times its input
 };
-constexpr size_t kHeapFactor = 64;
+constexpr size_t kHeapFactor = 32;
 
 std::vector<Target> reader_targets();
 std::vector<Target> quantized_targets();
