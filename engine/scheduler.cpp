@@ -6,7 +6,7 @@ namespace quire {
 
 Scheduler::Scheduler(KvCache& cache, int64_t chunk) : cache_(cache), chunk_(chunk) {}
 
-void Scheduler::add(std::unique_ptr<Sequence> sequence) { waiting_.push_back(std::move(sequence)); }
+void Scheduler::add(List&& sequences) { waiting_.splice(waiting_.end(), sequences); }
 
 std::vector<Sequence*> Scheduler::all() {
   std::vector<Sequence*> list;
@@ -37,6 +37,7 @@ int64_t Scheduler::pages_to_come(const Sequence& s) const {
 void Scheduler::admit() {
   while (!waiting_.empty()) {
     Sequence& s = *waiting_.front();
+    running_.reserve(running_.size() + 1);  // before it holds anything
     // Logits that were asked for must be computed, so sharing stops before them.
     const bool wants_logits = s.request.on_logits != nullptr;
     const int64_t shareable =
@@ -63,11 +64,11 @@ void Scheduler::admit() {
 
 bool Scheduler::preempt_after(const Sequence& s) {
   if (running_.empty() || running_.back().get() == &s) return false;
-  std::unique_ptr<Sequence> youngest = std::move(running_.back());
+  std::unique_ptr<Sequence>& youngest = waiting_.emplace_front();
+  youngest = std::move(running_.back());
   running_.pop_back();
   cache_.close(youngest->slot);
   youngest->slot = -1;
-  waiting_.push_front(std::move(youngest));
   blocked_ = false;
   return true;
 }

@@ -1,8 +1,8 @@
 // Which tokens run next. Sequences that decode come first, then prompt chunks, oldest request first. When the cache
 // runs out, the youngest sequence gives its pages back and is computed again later; results do not depend on it.
 #pragma once
-#include <deque>
 #include <functional>
+#include <list>
 #include <memory>
 
 #include "engine/sequence.h"
@@ -29,7 +29,8 @@ class Scheduler {
  public:
   Scheduler(KvCache& cache, int64_t chunk);
 
-  void add(std::unique_ptr<Sequence> sequence);
+  using List = std::list<std::unique_ptr<Sequence>>;
+  void add(List&& sequences);  // takes no memory, so none is lost
   Sequence* find(int64_t id);
   void remove(Sequence* sequence);  // closes its slot
   bool idle() const { return waiting_.empty() && running_.empty(); }
@@ -50,7 +51,7 @@ class Scheduler {
   KvCache& cache_;
   int64_t chunk_;
   bool blocked_ = false;  // the first that waits found no room, and nobody has left since
-  std::deque<std::unique_ptr<Sequence>> waiting_;
+  List waiting_;
   std::vector<std::unique_ptr<Sequence>> running_;  // oldest first
 };
 

@@ -19,6 +19,8 @@ using Clock = std::chrono::steady_clock;
 // Of one step, one for each request.
 class Events {
  public:
+  // Up to so many can be told without memory: that something failed, say.
+  explicit Events(size_t most) { list_.reserve(most); }
   Event& of(const Sequence& sequence) {
     for (Event& e : list_) {
       if (e.request == sequence.id) return e;
@@ -82,7 +84,7 @@ struct Engine::State {
   struct Inbox {
     std::mutex mutex;
     int64_t next_id = 1;
-    std::vector<std::unique_ptr<Sequence>> submitted;
+    Scheduler::List submitted;
     std::vector<int64_t> cancelled;
   } inbox;
   std::atomic<int64_t> unfinished = 0;
@@ -104,6 +106,7 @@ struct Engine::State {
     std::vector<int32_t> tokens;  // empty: sample from the logits
   };
   Results results_of(const Step& step, const Tensor& logits);  // waits for the step
+  void advance(Events& events);                                // the body of Engine::step
   void compute(Step& step, Events& events);                    // a step of any kind, read at once
   bool launch(Step step, Events& events);                      // a step of decode; false: it failed
   void land(Events& events);                                   // reads the oldest that was launched

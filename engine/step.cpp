@@ -5,8 +5,7 @@ namespace quire {
 
 void Engine::State::take_inbox() {
   const std::lock_guard lock(inbox.mutex);
-  for (auto& sequence : inbox.submitted) scheduler->add(std::move(sequence));
-  inbox.submitted.clear();
+  scheduler->add(std::move(inbox.submitted));
   for (const int64_t id : inbox.cancelled) {
     if (Sequence* sequence = scheduler->find(id)) sequence->cancelled = true;
   }
@@ -51,8 +50,8 @@ Engine::State::Results Engine::State::results_of(const Step& step, const Tensor&
 }
 
 void Engine::State::finish(Sequence& s, Finish why, Event& event) {
+  event.text += s.stream.finish();  // first, as there may be no memory for it
   event.finish = why;
-  event.text += s.stream.finish();
   const auto seconds = [](Clock::duration d) { return std::chrono::duration<double>(d).count(); };
   const Clock::time_point now = Clock::now();
   const bool began = s.generated() > 0;
@@ -109,9 +108,17 @@ void Engine::State::deliver(const Step::LogitsRow& row, const Results& results, 
   if (const std::optional<Finish> why = finished_by(s, token.token, event)) finish(s, *why, event);
 }
 
+// Without memory too: nobody would hear of the request again.
 void Engine::State::fail_request(Sequence& s, const std::exception& why, Events& events) {
-  finish(s, Finish::error, events.of(s));
-  events.of(s).error = why.what();
+  Event& event = events.of(s);
+  try {
+    const bool bare = dynamic_cast<const std::bad_alloc*>(&why) != nullptr;  // "std::bad_alloc" tells people nothing
+    event.error = bare ? "out of memory" : why.what();
+    finish(s, Finish::error, event);
+  } catch (const std::bad_alloc&) {
+    event.finish = Finish::error;
+    event.error = "out of memory";  // short enough to lie in the string itself
+  }
 }
 
 void Engine::State::deliver_all(const Step& step, const Results& results, Events& events) {
@@ -185,51 +192,59 @@ std::vector<Event> Engine::step() {
   State& s = *state_;
   check(s.cache.has_value(), "this engine was opened to plan only: it takes no requests");
   s.take_inbox();
-  Events events;
+  Events events(s.scheduler->all().size());
+  bool no_memory = false;
+  try {
+    s.advance(events);
+  } catch (const std::bad_alloc&) {  // of planning: nothing was computed, and what is told already must not be lost
+    no_memory = true;
+  }
+  std::vector<Event> told = std::move(events).told();
+  check(!no_memory || !told.empty(), "out of memory; no request was lost, and the next step tries again");
+  return told;
+}
+
+void Engine::State::advance(Events& events) {
   std::optional<CallersDevice> callers;
   try {
-    callers.emplace(s.device);
+    callers.emplace(device);
   } catch (const std::exception& why) {  // the device failed: nothing can go on
-    for (Sequence* sequence : s.scheduler->all()) {
-      s.fail_request(*sequence, why, events);
-      s.remove(sequence);
+    for (Sequence* sequence : scheduler->all()) {
+      fail_request(*sequence, why, events);
+      remove(sequence);
     }
-    return std::move(events).told();
+    return;
   }
-  for (Sequence* sequence : s.scheduler->all()) {
+  for (Sequence* sequence : scheduler->all()) {
     if (!sequence->cancelled) continue;
-    s.finish(*sequence, Finish::cancelled, events.of(*sequence));
-    s.remove(sequence);
+    finish(*sequence, Finish::cancelled, events.of(*sequence));
+    remove(sequence);
   }
   // Steps that nobody waits for any more.
   const auto lost = [](const Step& step) {
     return std::all_of(step.sequences.begin(), step.sequences.end(), [](const Sequence* q) { return q == nullptr; });
   };
-  while (!s.flying.empty() && lost(s.flying.front())) {
-    s.decode->skip();
-    s.flying.pop_front();
+  while (!flying.empty() && lost(flying.front())) {
+    decode->skip();
+    flying.pop_front();
   }
-  if (s.flying.empty()) {
-    Step step = s.scheduler->next();
+  if (flying.empty()) {
+    Step step = scheduler->next();
     for (const auto& [sequence, why] : step.failed) {
-      s.fail_request(*sequence, Error(why), events);
-      s.remove(sequence);
+      fail_request(*sequence, Error(why), events);
+      remove(sequence);
     }
-    if (step.batch.size() == 0) return std::move(events).told();
-    if (!s.decode || !s.decode->takes(step)) {
-      s.compute(step, events);
-      return std::move(events).told();
-    }
-    if (!s.launch(std::move(step), events)) return std::move(events).told();
+    if (step.batch.size() == 0) return;
+    if (!decode || !decode->takes(step)) return compute(step, events);
+    if (!launch(std::move(step), events)) return;
   }
   // While a step runs, the next one is planned and enqueued: what it computes for a sequence that turns out to have
   // stopped is dropped.
-  if (!s.options.eager) {
-    Step next = s.scheduler->ahead(s.flying.front(), [&](const Sequence& q) { return s.lengthens(q, 1); });
-    if (next.batch.size() > 0 && s.decode->takes(next)) s.launch(std::move(next), events);
+  if (!options.eager) {
+    Step next = scheduler->ahead(flying.front(), [&](const Sequence& q) { return lengthens(q, 1); });
+    if (next.batch.size() > 0 && decode->takes(next)) launch(std::move(next), events);
   }
-  s.land(events);
-  return std::move(events).told();
+  land(events);
 }
 
 }  // namespace quire

@@ -84,8 +84,12 @@ int32_t KvCache::open(std::span<const int32_t> tokens) {
   const auto it = std::find_if(slots_.begin(), slots_.end(), [](const Slot& s) { return !s.used; });
   if (it == slots_.end()) return -1;
   const int32_t slot = int32_t(it - slots_.begin());
-  Slot& s = *it;
-  s = Slot{};
+  // Once a page is held nothing can fail: there is room for all that a sequence can have.
+  Slot fresh;
+  fresh.pages.reserve(size_t(max_pages_));
+  fresh.keys.reserve(size_t(max_pages_));
+  fresh.tokens.reserve(size_t(kPageTokens));
+  Slot& s = *it = std::move(fresh);
   s.used = true;
   uint64_t parent = Pages::kRoot;
   // The last token is always computed: its logits are wanted.

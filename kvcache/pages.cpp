@@ -7,7 +7,11 @@
 namespace quire {
 
 Pages::Pages(int64_t count) : entries_(size_t(count)) {
-  for (int64_t i = count - 1; i >= 0; --i) free_.push_back(int32_t(i));
+  free_.reserve(size_t(count));
+  for (int64_t i = count - 1; i >= 0; --i) {
+    free_.push_back(int32_t(i));
+    entries_[size_t(i)].place = others_.insert(others_.end(), int32_t(i));
+  }
 }
 
 int32_t Pages::allocate() {
@@ -17,7 +21,7 @@ int32_t Pages::allocate() {
     free_.pop_back();
   } else if (!kept_.empty()) {
     page = kept_.front();
-    kept_.pop_front();
+    others_.splice(others_.end(), kept_, kept_.begin());
     forget(page);
   }
   if (page >= 0) entries_[size_t(page)].references = 1;
@@ -26,7 +30,7 @@ int32_t Pages::allocate() {
 
 void Pages::retain(int32_t page) {
   Entry& e = entries_.at(size_t(page));
-  if (e.references++ == 0) kept_.erase(e.kept);
+  if (e.references++ == 0) others_.splice(others_.end(), kept_, e.place);
 }
 
 void Pages::release(int32_t page) {
@@ -34,7 +38,7 @@ void Pages::release(int32_t page) {
   check(e.references > 0, "pages: page {} was released more often than it was held", page);
   if (--e.references > 0) return;
   if (e.published) {
-    e.kept = kept_.insert(kept_.end(), page);
+    kept_.splice(kept_.end(), others_, e.place);
   } else {
     free_.push_back(page);
   }
@@ -55,11 +59,11 @@ void Pages::publish(int32_t page, uint64_t parent, std::span<const int32_t> toke
   Entry& e = entries_.at(size_t(page));
   const uint64_t k = key(parent, tokens);
   if (e.published || by_key_.count(k)) return;
-  e.published = true;
-  e.key = k;
-  e.parent = parent;
   e.tokens.assign(tokens.begin(), tokens.end());
   by_key_[k] = page;
+  e.published = true;  // last: there may have been no memory for the others
+  e.key = k;
+  e.parent = parent;
 }
 
 int32_t Pages::find(uint64_t parent, std::span<const int32_t> tokens) {

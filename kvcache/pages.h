@@ -1,4 +1,5 @@
 // Pages: who holds them, which are free, and which hold a prefix another sequence can share. Knows ids only, no bytes.
+// Only the constructor and publish() take memory, so that whoever cleans up after a failure can give pages back.
 #pragma once
 #include <cstdint>
 #include <list>
@@ -32,12 +33,13 @@ class Pages {
     bool published = false;
     uint64_t key = 0, parent = 0;
     std::vector<int32_t> tokens;
-    std::list<int32_t>::iterator kept;
+    std::list<int32_t>::iterator place;  // in kept_ or others_
   };
   void forget(int32_t page);
   std::vector<Entry> entries_;
   std::vector<int32_t> free_;
-  std::list<int32_t> kept_;  // published, unreferenced; least recently used first
+  std::list<int32_t> kept_;    // published, unreferenced; least recently used first
+  std::list<int32_t> others_;  // in no order
   std::unordered_map<uint64_t, int32_t> by_key_;
 };
 

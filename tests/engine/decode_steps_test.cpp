@@ -55,7 +55,9 @@ struct Planned {
     for (int64_t i = 0; i < prompt; ++i) s->tokens.push_back(int32_t(i % 50));
     s->request.prompt = s->tokens;
     Sequence* const added = s.get();
-    scheduler.add(std::move(s));
+    Scheduler::List list;
+    list.push_back(std::move(s));
+    scheduler.add(std::move(list));
     return added;
   }
   Step step() {

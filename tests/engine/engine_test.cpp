@@ -291,21 +291,6 @@ TEST_F(EngineTest, CancelEndsOneRequestOnly) {
   EXPECT_EQ(out.at(b).usage.generated_tokens, 50);
 }
 
-TEST_F(EngineTest, AnErrorInOneRequestIsItsOwn) {
-  const auto engine = open();
-  Request bad = request(100, 1, 5);
-  bad.on_logits = [](int64_t position, std::span<const float>) { check(position < 40, "enough at {}", position); };
-  const int64_t a = engine->submit(bad), b = engine->submit(request(100, 2, 5));
-  const auto out = run(*engine);
-  EXPECT_EQ(out.at(a).finish, Finish::error);
-  EXPECT_NE(out.at(a).error.find("enough at 40"), std::string::npos) << out.at(a).error;
-  EXPECT_EQ(out.at(b).usage.generated_tokens, 5);
-  // Nothing of it stays behind, in the cache least of all.
-  const Request again = request(100, 1, 5);
-  const int64_t c = engine->submit(again);
-  EXPECT_EQ(run(*engine).at(c).tokens, alone({}, again).tokens);
-}
-
 TEST_F(EngineTest, AStepGivesABoundedNumberOfLogits) {
   EngineOptions options;
   options.scheme = "w8a8";
