@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cmath>
 
+#include "base/carver.h"
 #include "kernels/cpu/attention_simd.h"
 #include "kernels/cuda/attention_args.h"
 #include "kernels/cuda/ops.h"
@@ -34,18 +35,6 @@ struct Job {
   int64_t first_span, spans;  // counted from the tile's first
 };
 
-// Hands out pieces of one block; without a block it only counts.
-struct Carver {
-  std::byte* block = nullptr;
-  int64_t used = 0;
-  template <class T>
-  T* take(int64_t count) {
-    T* p = block ? reinterpret_cast<T*>(block + used) : nullptr;
-    used += (count * int64_t(sizeof(T)) + 63) / 64 * 64;
-    return p;
-  }
-};
-
 int64_t row_floats(int64_t rows, int64_t channels) { return rows * (channels + 2); }
 AttentionRows rows_at(float* p, int64_t rows) { return {p, p + rows, p + 2 * rows}; }
 
@@ -53,7 +42,7 @@ AttentionRows rows_at(float* p, int64_t rows) { return {p, p + rows, p + 2 * row
 struct Work {
   float *q, *qsum, *folded, *scores, *part, *panels, *offsets, *joined, *span;
 
-  Work(Carver& carver, int64_t rows, const KvLayout& layout) {
+  Work(Carver<>& carver, int64_t rows, const KvLayout& layout) {
     const int64_t channels = layout.head_dim;
     q = carver.take<float>(rows * channels);
     qsum = carver.take<float>(rows * k_groups(layout));
@@ -224,12 +213,12 @@ void run_cut(const Context& ctx, const Attention& attention, const Batch& batch,
   const KvLayout& layout = attention.kv.layout;
   const int64_t workers = std::min<int64_t>(ctx.pool->threads(), cut.jobs);
   const int64_t part_floats = cut.split_spans * row_floats(attention.group, attention.channels);
-  Carver count;
+  Carver<> count;
   count.take<Tile>(cut.tiles);
   count.take<Job>(cut.jobs);
   count.take<float>(part_floats);
   for (int64_t i = 0; i < workers; ++i) Work(count, cut.most_rows, layout);
-  Carver carver{ctx.scratch->take_bytes(size_t(count.used))};
+  Carver<> carver{ctx.scratch->take_bytes(size_t(count.used))};
   Tile* tile = carver.take<Tile>(cut.tiles);
   Job* job = carver.take<Job>(cut.jobs);
   Job* const jobs = job;
@@ -251,7 +240,7 @@ void run_cut(const Context& ctx, const Attention& attention, const Batch& batch,
   // Late tiles see the most keys: they come first.
   std::atomic<int64_t> left{cut.jobs};
   ctx.parallel_for(workers, 1, [&](int64_t worker, int64_t) {
-    Carver mine{works + worker * work_bytes};
+    Carver<> mine{works + worker * work_bytes};
     const Work work(mine, cut.most_rows, layout);
     for (int64_t i; (i = left.fetch_sub(1, std::memory_order_relaxed)) > 0;) attention.run(jobs[i - 1], work);
   });
@@ -268,7 +257,7 @@ int64_t attention_scratch(const KvLayout& layout, int64_t heads, int64_t kv_head
   const int64_t group = heads / kv_heads, tiles = tokens * kv_heads;
   const int64_t spans = (context + kSpanTokens - 1) / kSpanTokens;
   const int64_t split_spans = std::min(tiles, kJobsPerThread * threads) * spans;
-  Carver count;
+  Carver<> count;
   count.take<Tile>(tiles);
   count.take<Job>(tiles + split_spans);
   count.take<float>(split_spans * row_floats(group, layout.head_dim));

@@ -4,25 +4,16 @@
 #include <cmath>
 #include <cstring>
 
+#include "base/carver.h"
 #include "kernels/cuda/ops.h"
 
 namespace quire {
 
 namespace {
 
-// Carves arrays out of one block; without one it only counts.
-struct Carver {
-  std::byte* block = nullptr;
-  int64_t used = 0;
-  template <class T>
-  T* take(int64_t count) {
-    const int64_t at = used;
-    used += (count * int64_t(sizeof(T)) + 255) / 256 * 256;
-    return block ? reinterpret_cast<T*>(block + at) : nullptr;
-  }
-};
+using Arrays = Carver<256>;
 
-StepState carve(Carver& carver, int64_t slots) {
+StepState carve(Arrays& carver, int64_t slots) {
   StepState s;
   s.slots = slots;
   s.states = carver.take<SlotState>(slots);
@@ -71,7 +62,7 @@ int32_t sample_here(const StepState& state, int32_t slot, std::span<float> logit
 }  // namespace
 
 int64_t step_state_bytes(int64_t slots) {
-  Carver count;
+  Arrays count;
   carve(count, slots);
   return count.used;
 }
@@ -81,7 +72,7 @@ OwnedStepState make_step_state(Device device, int64_t slots) {
   const int64_t bytes = step_state_bytes(slots);
   const bool gpu = device == Device::cuda;
   out.memory = Buffer(size_t(bytes + (gpu ? 0 : ids_bytes(slots))), device);
-  Carver carver{out.memory.data()};
+  Arrays carver{out.memory.data()};
   out.state = carve(carver, slots);
   std::byte* ids = out.memory.data() + bytes;
   if constexpr (kCuda) {
@@ -105,7 +96,7 @@ void step_join(const Context& ctx, const StepState& s, const StepJoins& joins) {
     if (ctx.device == Device::cuda) {
       check(ctx.uploads, "step state: the context has no pinned memory");
       // One block of pinned memory, which the kernel reads: what joins is little.
-      Carver carver;
+      Arrays carver;
       const auto lay = [&] {
         cuda::StepJoin j;
         j.joins = carver.take<SlotJoin>(int64_t(joins.slots.size()));

@@ -47,7 +47,10 @@ class BitsAndBytesReader {
  private:
   void add_int8(const std::string& module, TensorShape shape) {
     ++int8_;
-    const auto data = source_.entries.take(module + ".weight", "I8", {shape.rows, shape.cols});
+    GroupedCodes codes;
+    codes.rows = shape.rows;
+    codes.cols = shape.cols;
+    set_int8_codes(source_, module, codes);
     const auto most = source_.entries.take(module + ".SCB", "F32", {shape.rows});
     const std::string format = module + ".weight_format";
     if (source_.entries.has(format)) {
@@ -57,20 +60,10 @@ class BitsAndBytesReader {
             "bitsandbytes",
             source_.path(), printable(module));
     }
-    GroupedCodes codes;
-    codes.rows = shape.rows;
-    codes.cols = shape.cols;
-    codes.bits = 8;
-    codes.group = 0;
-    codes.block = 1;
-    codes.codes = [data = data.data(), cols = shape.cols](int64_t r0, int64_t n, uint8_t* out) {
-      for (int64_t i = 0; i < n * cols; ++i) out[i] = uint8_t(data[r0 * cols + i]) ^ 0x80;
-    };
     codes.scale = [most = most.data()](int64_t r, int64_t) {
       return f32_from_bits(load_word(most, r)) * (1.0f / 127.0f);
     };
-    codes.zero = [](int64_t, int64_t) { return 128; };
-    codes.sources = {data, most};
+    codes.sources.push_back(most);
     add_grouped_codes(source_, module, std::move(codes));
   }
 
@@ -108,14 +101,8 @@ class BitsAndBytesReader {
     return s;
   }
 
-  // Every number of a float entry of so many.
-  std::span<const std::byte> take_finite(const std::string& name, int64_t count) const {
-    const auto bytes = source_.entries.take(name, "F32", {count});
-    for (int64_t i = 0; i < count; ++i) {
-      check(std::isfinite(f32_from_bits(load_word(bytes.data(), i))), "'{}': tensor '{}' is not finite at {}",
-            source_.path(), printable(name), i);
-    }
-    return bytes;
+  std::span<const std::byte> take_floats(const std::string& name, int64_t count) const {
+    return take_finite(source_, name, "F32", {count});
   }
 
   void add_four_bits(const std::string& module, TensorShape shape) {
@@ -123,13 +110,13 @@ class BitsAndBytesReader {
     const std::string prefix = module + ".weight.";
     const int64_t values = shape.rows * shape.cols, blocks = values / s.block, nested = (blocks + 255) / 256;
     const auto codes = source_.entries.take(module + ".weight", "U8", {values / 2, 1});
-    const auto table = take_finite(prefix + "quant_map", 16);
+    const auto table = take_floats(prefix + "quant_map", 16);
     std::vector<std::span<const std::byte>> sources = {codes, table};
     std::function<float(int64_t)> scale;
     if (s.nested) {
       const auto absmax = source_.entries.take(prefix + "absmax", "U8", {blocks});
-      const auto map = take_finite(prefix + "nested_quant_map", 256),
-                 most = take_finite(prefix + "nested_absmax", nested);
+      const auto map = take_floats(prefix + "nested_quant_map", 256),
+                 most = take_floats(prefix + "nested_absmax", nested);
       sources.insert(sources.end(), {absmax, map, most});
       scale = [=, offset = s.offset](int64_t block) {
         const float entry = f32_from_bits(load_word(map.data(), int64_t(absmax[size_t(block)])));
@@ -137,7 +124,7 @@ class BitsAndBytesReader {
         return product + offset;
       };
     } else {
-      const auto absmax = take_finite(prefix + "absmax", blocks);
+      const auto absmax = take_floats(prefix + "absmax", blocks);
       sources.push_back(absmax);
       scale = [=](int64_t block) { return f32_from_bits(load_word(absmax.data(), block)); };
     }

@@ -84,7 +84,6 @@ class CompressedTensorsReader {
     codes.cols = shape.cols;
     codes.bits = packed(group) && w.bits <= 4 ? w.bits : 8;  // others lie in bytes, there or here
     codes.group = w.granularity == Granularity::group && w.group < shape.cols ? w.group : 0;
-    codes.block = 1;
     const int64_t groups = codes.group > 0 ? (shape.cols + codes.group - 1) / codes.group : 1;
     set_scales(module, codes, groups, w.granularity == Granularity::tensor);
     if (packed(group)) {
@@ -157,12 +156,7 @@ class CompressedTensorsReader {
   }
 
   void set_bytes(const std::string& module, GroupedCodes& c, int64_t groups, const QuantArgs& w) const {
-    const auto data = source_.entries.take(module + ".weight", "I8", {c.rows, c.cols});
-    c.codes = [data = data.data(), cols = c.cols](int64_t r0, int64_t n, uint8_t* out) {
-      for (int64_t i = 0; i < n * cols; ++i) out[i] = uint8_t(data[r0 * cols + i]) ^ 0x80;
-    };
-    c.sources.push_back(data);
-    c.zero = [](int64_t, int64_t) { return 128; };
+    set_int8_codes(source_, module, c);
     if (w.symmetric) return take_unused_zeros(module);
     const SafetensorsTensor& zeros = source_.entries.take(module + ".weight_zero_point");
     const int64_t rows = w.granularity == Granularity::tensor ? 1 : c.rows;

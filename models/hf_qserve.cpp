@@ -9,7 +9,6 @@
 // quantization_config says which; OmniServe's is checked against the range that QoQ gives every output. W8A8: weight I8
 // (O, I), dequant_scale (O).
 #include <array>
-#include <cmath>
 #include <cstring>
 
 #include "base/error.h"
@@ -121,14 +120,7 @@ class QserveReader {
  private:
   using Bytes = std::span<const std::byte>;
 
-  Bytes finite_halves(const std::string& name, int64_t n) {
-    const Bytes bytes = source_.entries.take(name, "F16", {n});
-    const FloatValues values(*source_.entries.find(name), source_.path());
-    for (int64_t i = 0; i < n; ++i) {
-      check(std::isfinite(values[i]), "'{}': tensor '{}' is not finite at {}", source_.path(), printable(name), i);
-    }
-    return bytes;
-  }
+  Bytes finite_halves(const std::string& name, int64_t n) const { return take_finite(source_, name, "F16", {n}); }
 
   static void put_codes(const Tensor& to, const std::byte* qweight) {
     for (int64_t r = 0; r < to.rows; ++r) {
@@ -223,20 +215,17 @@ class QserveReader {
   void add_bytes(const std::string& module, TensorShape shape) {
     ++modules_;
     if (group_ == 0) group_ = -1;
-    const Bytes weight = source_.entries.take(module + ".weight", "I8", {shape.rows, shape.cols});
+    GroupedCodes codes;
+    codes.rows = shape.rows;
+    codes.cols = shape.cols;
+    set_int8_codes(source_, module, codes);
     const SafetensorsTensor& t = source_.entries.take(module + ".dequant_scale");
     const FloatValues scale(t, source_.path());
     check(scale.size() == shape.rows, "'{}': tensor '{}' has {} scales for {} outputs", source_.path(),
           printable(t.name), scale.size(), shape.rows);
-    for (int64_t r = 0; r < shape.rows; ++r) {
-      check(std::isfinite(scale[r]), "'{}': tensor '{}' is not finite at {}", source_.path(), printable(t.name), r);
-    }
-    put(module, {id<Int8>, 0}, shape, {weight, t.bytes}, [=](const Tensor& to) {
-      for (int64_t r = 0; r < to.rows; ++r) {
-        std::memcpy(to.data.row<std::byte>(r), weight.data() + r * to.cols, size_t(to.cols));
-        *to.scale.row<float>(r) = scale[r];
-      }
-    });
+    codes.scale = [=](int64_t r, int64_t) { return scale[r]; };
+    codes.sources.push_back(t.bytes);
+    add_grouped_codes(source_, module, std::move(codes)).activation = kActivation;
   }
 
   const QuantizedSource& source_;

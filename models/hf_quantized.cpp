@@ -190,6 +190,30 @@ float FloatValues::operator[](int64_t i) const {
   return codec_ == id<F16> ? f16_to_f32(half) : bf16_to_f32(half);
 }
 
+FloatValues finite_values(const SafetensorsTensor& t, const std::string& path) {
+  FloatValues values(t, path);
+  for (int64_t i = 0; i < values.size(); ++i)
+    check(std::isfinite(values[i]), "'{}': tensor '{}' is not finite at {}", path, printable(t.name), i);
+  return values;
+}
+
+std::span<const std::byte> take_finite(const QuantizedSource& source, const std::string& name, const std::string& dtype,
+                                       const std::vector<int64_t>& shape) {
+  const auto bytes = source.entries.take(name, dtype, shape);
+  finite_values(*source.entries.find(name), source.path());
+  return bytes;
+}
+
+void set_int8_codes(const QuantizedSource& source, const std::string& module, GroupedCodes& c) {
+  const auto data = source.entries.take(module + ".weight", "I8", {c.rows, c.cols});
+  c.bits = 8;
+  c.codes = [data = data.data(), cols = c.cols](int64_t r0, int64_t n, uint8_t* out) {
+    for (int64_t i = 0; i < n * cols; ++i) out[i] = uint8_t(data[r0 * cols + i]) ^ 0x80;
+  };
+  c.zero = [](int64_t, int64_t) { return 128; };
+  c.sources.push_back(data);
+}
+
 uint32_t load_word(const std::byte* words, int64_t i) {
   uint32_t word;
   std::memcpy(&word, words + 4 * i, 4);

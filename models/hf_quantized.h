@@ -76,17 +76,25 @@ class FloatValues {
   int64_t size_;
 };
 
+// The same. Error also if a value is not finite.
+FloatValues finite_values(const SafetensorsTensor& t, const std::string& path);
+// Entries::take of an entry of floats that must be finite.
+std::span<const std::byte> take_finite(const QuantizedSource& source, const std::string& name, const std::string& dtype,
+                                       const std::vector<int64_t>& shape);
+
 // A matrix of unsigned codes, value = scale * (code - zero), however its writer packs it.
 struct GroupedCodes {
   int64_t rows, cols;                                              // outputs, inputs
-  int bits;                                                        // 2, 3, 4 or 8
-  int64_t group;                                                   // inputs that share a scale; 0: all of a row
+  int bits = 8;                                                    // 2, 3, 4 or 8
+  int64_t group = 0;                                               // inputs that share a scale; 0: all of a row
   std::function<void(int64_t r0, int64_t n, uint8_t* out)> codes;  // rows [r0, r0 + n), out (n, cols); of kept files
   std::function<float(int64_t r, int64_t g)> scale;
   std::function<int(int64_t r, int64_t g)> zero;
   std::vector<std::span<const std::byte>> sources;  // what these read
-  int64_t block;                                    // rows that `codes` reads best at once
+  int64_t block = 1;                                // rows that `codes` reads best at once
 };
+// Takes "MODULE.weight", I8 (rows, cols), as codes with zeros in the middle.
+void set_int8_codes(const QuantizedSource& source, const std::string& module, GroupedCodes& codes);
 // As the tensor "MODULE.weight": in a symmetric format if every zero is the middle, else with zeros. `input`: the order
 // of columns the groups are of (`codes` are in the file's). Error if a scale is not finite or a zero out of range.
 CheckpointTensor& add_grouped_codes(const QuantizedSource& source, const std::string& module, GroupedCodes codes,
