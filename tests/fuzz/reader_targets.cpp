@@ -5,7 +5,6 @@
 #include "models/safetensors.h"
 #include "tests/fuzz/target.h"
 #include "tests/models/quantized_model.h"
-#include "tests/models/quantized_values.h"
 #include "tests/temp_dir.h"
 #include "tests/tiny_model.h"
 
@@ -204,53 +203,6 @@ std::vector<std::string> json_words() {
           "\"I8\""};
 }
 
-std::vector<std::string> directory_words() {
-  std::vector<std::string> words = json_words();
-  for (const char* word : {"\n=== config.json\n",
-                           "\n=== tokenizer.json\n",
-                           "\n=== model.safetensors\n",
-                           "\n=== tokenizer_config.json\n",
-                           "\n=== chat_template.jinja\n",
-                           "\n=== generation_config.json\n",
-                           "\n=== model.safetensors.index.json\n",
-                           "\"num_attention_heads\"",
-                           "\"num_key_value_heads\"",
-                           "\"head_dim\"",
-                           "\"vocab_size\"",
-                           "\"quantization_config\"",
-                           "\"rope_scaling\"",
-                           "\"int8\"",
-                           "\"int4/g32\"",
-                           "\"Split\"",
-                           "\"Regex\"",
-                           "\"Sequence\"",
-                           "\"pretokenizers\"",
-                           "\"TemplateProcessing\"",
-                           "\"added_tokens\"",
-                           "\"special\"",
-                           "\"eos_token_id\"",
-                           "\"ignore_merges\""})
-    words.emplace_back(word);
-  return words;
-}
-
-std::vector<std::string> quantized_words() {
-  std::vector<std::string> words = directory_words();
-  for (const char* word : {"\"quant_method\"", "\"bits\"",     "\"group_size\"", "\"checkpoint_format\"",
-                           "\"dynamic\"",      "\"desc_act\"", "\"gptq\"",       "\"gptq_v2\"",
-                           "\"awq\"",          "\"version\"",  "\"qserve\"",     "\"s2_order\"",
-                           "\"spqr\"",         "\"I32\"",      "\"I64\"",        "qweight",
-                           "qzeros",           "scales",       "g_idx",          "in_perm",
-                           "had_rem_dim",      "row_offsets"})
-    words.emplace_back(word);
-  return words;
-}
-
-bool run_directory(std::string_view input) {
-  const std::string directory = put_bundle(input);
-  return accepted([&] { use(Checkpoint::open(directory)); });
-}
-
 std::vector<std::string> hf_directory_seeds() {
   const TempDir dir;
   return {bundle_directory(write_tiny_hf(smallest_model(), dir.file("one"))),
@@ -266,115 +218,6 @@ std::vector<std::string> stored_seeds() {
     seeds.push_back(bundle_directory(dir.file(scheme)));
   }
   return seeds;
-}
-
-// Of what other programs quantize. The first words of a configuration come from directory_words().
-TinyModel smallest_tiled() {
-  return make_tiny_model({.layers = 1,
-                          .hidden = 32,
-                          .ffn = 32,
-                          .heads = 2,
-                          .kv_heads = 2,
-                          .context = 64,
-                          .embedding = id<F16>,
-                          .matrices = id<F16>});
-}
-
-std::vector<std::string> gptq_seeds() {
-  const TempDir dir;
-  std::vector<std::string> seeds;
-  for (const int bits : {4, 3, 8}) {
-    const DrawOptions o{bits, 16, bits == 8, bits == 3};
-    const nlohmann::ordered_json config = {{"quant_method", "gptq"},
-                                           {"bits", bits},
-                                           {"group_size", 16},
-                                           {"checkpoint_format", "gptq_v2"},
-                                           {"dynamic", {{"-:lm_head", nlohmann::ordered_json::object()}}}};
-    const std::string path = dir.file(std::to_string(bits));
-    write_quantized_hf(
-        smallest_tiled(), path, config, [&](const std::string&) { return o; },
-        [](SafetensorsWriter& w, const std::string& module, const DrawnMatrix& m) {
-          write_gptq(w, module, m, 0, true);
-        });
-    seeds.push_back(bundle_directory(path));
-  }
-  return seeds;
-}
-
-std::vector<std::string> awq_seeds() {
-  const TempDir dir;
-  const DrawOptions o{4, 32, false, false};
-  std::vector<std::string> seeds;
-  for (const char* version : {"gemm", "gemv"}) {
-    const nlohmann::ordered_json config = {
-        {"quant_method", "awq"}, {"bits", 4}, {"group_size", 32}, {"version", version}};
-    const bool gemv = std::string(version) == "gemv";
-    write_quantized_hf(
-        smallest_tiled(), dir.file(version), config, [&](const std::string&) { return o; },
-        [&](SafetensorsWriter& w, const std::string& module, const DrawnMatrix& m) {
-          gemv ? write_awq_gemv(w, module, m, 4) : write_awq_gemm(w, module, m);
-        });
-    seeds.push_back(bundle_directory(dir.file(version)));
-  }
-  return seeds;
-}
-
-struct ValuesKind {
-  nlohmann::ordered_json config;  // beside what tiny_hf_config() gives
-  WriteValues put;
-};
-std::vector<std::string> values_seeds(const std::vector<ValuesKind>& kinds) {
-  const TempDir dir;
-  const TinyModel model = smallest_tiled();
-  std::vector<std::string> seeds;
-  for (const ValuesKind& kind : kinds) {
-    nlohmann::ordered_json config = tiny_hf_config(model);
-    config.update(kind.config);
-    const std::string path = dir.file(std::to_string(seeds.size()));
-    write_directory(model, path, config, kind.put);
-    seeds.push_back(bundle_directory(path));
-  }
-  return seeds;
-}
-
-std::vector<std::string> qserve_seeds() {
-  Draw draw;
-  ValuesKind groups, channels;
-  groups.config = nlohmann::ordered_json::object();
-  groups.put = [&](SafetensorsWriter& w, const std::string& m, int64_t rows, int64_t cols) {
-    return put_groups(w, m, rows, cols, draw, false);
-  };
-  channels.config["quantization_config"]["quant_method"] = "qserve";
-  channels.put = [&](SafetensorsWriter& w, const std::string& m, int64_t rows, int64_t cols) {
-    return put_channels(w, m, rows, cols, draw);
-  };
-  return values_seeds({groups, channels});
-}
-
-std::vector<std::string> quarot_seeds() {
-  Draw draw;
-  ValuesKind kind;
-  kind.config["model_type"] = "llama_quarot";
-  kind.config["architectures"] = {"QuarotLlamaForCausalLM"};
-  kind.put = [&](SafetensorsWriter& w, const std::string& m, int64_t rows, int64_t cols) {
-    const bool down = m.ends_with("down_proj"), o = m.ends_with("o_proj");
-    return put_quarot(w, m + (down ? ".2" : o ? ".1" : ""), rows, cols, draw);
-  };
-  return values_seeds({kind});
-}
-
-std::vector<std::string> spqr_seeds() {
-  Draw draw;
-  std::vector<ValuesKind> kinds;
-  for (const bool interleaved : {false, true}) {
-    ValuesKind kind;
-    kind.config["quantization_config"]["quant_method"] = "spqr";
-    kind.put = [&draw, interleaved](SafetensorsWriter& w, const std::string& m, int64_t rows, int64_t cols) {
-      return put_spqr(w, m, rows, cols, draw, interleaved, interleaved);
-    };
-    kinds.push_back(kind);
-  }
-  return values_seeds(kinds);
 }
 
 bool run_hf_tokenizer(std::string_view input) {
@@ -410,6 +253,41 @@ std::vector<std::string> hf_tokenizer_seeds() {
 
 }  // namespace
 
+std::vector<std::string> directory_words() {
+  std::vector<std::string> words = json_words();
+  for (const char* word : {"\n=== config.json\n",
+                           "\n=== tokenizer.json\n",
+                           "\n=== model.safetensors\n",
+                           "\n=== tokenizer_config.json\n",
+                           "\n=== chat_template.jinja\n",
+                           "\n=== generation_config.json\n",
+                           "\n=== model.safetensors.index.json\n",
+                           "\"num_attention_heads\"",
+                           "\"num_key_value_heads\"",
+                           "\"head_dim\"",
+                           "\"vocab_size\"",
+                           "\"quantization_config\"",
+                           "\"rope_scaling\"",
+                           "\"int8\"",
+                           "\"int4/g32\"",
+                           "\"Split\"",
+                           "\"Regex\"",
+                           "\"Sequence\"",
+                           "\"pretokenizers\"",
+                           "\"TemplateProcessing\"",
+                           "\"added_tokens\"",
+                           "\"special\"",
+                           "\"eos_token_id\"",
+                           "\"ignore_merges\""})
+    words.emplace_back(word);
+  return words;
+}
+
+bool run_directory(std::string_view input) {
+  const std::string directory = put_bundle(input);
+  return accepted([&] { use(Checkpoint::open(directory)); });
+}
+
 std::vector<Target> reader_targets() {
   constexpr size_t kHeap = 16 << 20;
   return {{"gguf", run_gguf, gguf_seeds, gguf_words(), 1500, kHeap},
@@ -419,12 +297,7 @@ std::vector<Target> reader_targets() {
           {"safetensors", run_safetensors, safetensors_seeds, json_words(), 4000, kHeap},
           {"hf_directory", run_directory, hf_directory_seeds, directory_words(), 1500, kHeap},
           {"hf_tokenizer", run_hf_tokenizer, hf_tokenizer_seeds, directory_words(), 1500, kHeap},
-          {"stored", run_directory, stored_seeds, directory_words(), 1500, kHeap},
-          {"gptq", run_directory, gptq_seeds, quantized_words(), 500, kHeap},
-          {"awq", run_directory, awq_seeds, quantized_words(), 500, kHeap},
-          {"qserve", run_directory, qserve_seeds, quantized_words(), 500, kHeap},
-          {"quarot", run_directory, quarot_seeds, quantized_words(), 500, kHeap},
-          {"spqr", run_directory, spqr_seeds, quantized_words(), 500, kHeap}};
+          {"stored", run_directory, stored_seeds, directory_words(), 1500, kHeap}};
 }
 
 }  // namespace quire::fuzz

@@ -58,6 +58,9 @@ std::string bundle_directory(const std::string& directory);
 std::string put_bundle(std::string_view input);                      // the directory, with these files and no others
 std::string bundled(std::string_view input, std::string_view file);  // one file's content, "" if it is not there
 
+bool run_directory(std::string_view input);  // a bundle, as a model
+std::vector<std::string> directory_words();
+
 void use(const Tokenizer& tokenizer);    // encodes and decodes
 void use(const Checkpoint& checkpoint);  // decodes every row, uses the tokenizer
 

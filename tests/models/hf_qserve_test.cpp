@@ -80,6 +80,77 @@ TEST(HfQserve, TheOtherOrderOfSecondScales) {
   }
 }
 
+// W8A8, of sizes that no tile divides.
+TEST(HfQserve, BytesWithAScaleARow) {
+  const TinyModel model = make_tiny_model({.layers = 2, .hidden = 48, .ffn = 80, .heads = 3, .kv_heads = 1});
+  for (const bool named : {false, true}) {  // by a configuration, or by the entries alone
+    const TempDir dir;
+    Draw draw;
+    const auto put = [&](SafetensorsWriter& w, const std::string& module, int64_t rows, int64_t cols) {
+      return put_bytes(w, module, rows, cols, draw);
+    };
+    const std::string path = dir.file("q");
+    Ordered config = tiny_hf_config(model);
+    if (named) config["quantization_config"] = {{"quant_method", "qserve"}};
+    expect_values(write_directory(model, path, config, put), path);
+    const Checkpoint checkpoint = Checkpoint::open(path);
+    const CheckpointTensor& q = *checkpoint.find("model.layers.1.self_attn.q_proj.weight");
+    EXPECT_EQ(to_string(format_of(q.tensor)), "int8");
+    EXPECT_EQ(to_string(q.activation.value()), "int8");
+    EXPECT_EQ(checkpoint.container(), "safetensors, QServe (W8A8), one scale a row");
+    EXPECT_TRUE(equal_on_cpu(path, path + "-floats", "f32"));
+    EXPECT_EQ(compute(*open_small(path)).logits.size(), 70u * 300u);
+  }
+}
+
+TEST(HfQserve, RefusesBytesThatCannotBe) {
+  const TinyModel model = make_tiny_model({.layers = 1});
+  const auto expect_refused = [&](std::initializer_list<std::string> parts, const WriteValues& spoiled) {
+    const TempDir dir;
+    Draw draw;
+    write_directory(model, dir.file("q"), tiny_hf_config(model),
+                    [&](SafetensorsWriter& w, const std::string& module, int64_t rows, int64_t cols) {
+                      if (!module.ends_with("k_proj")) return put_bytes(w, module, rows, cols, draw);
+                      return spoiled(w, module, rows, cols);
+                    });
+    expect_error([&] { Checkpoint::open(dir.file("q")); }, parts);
+  };
+  using Shape = std::vector<int64_t>;
+  const auto put = [&](const char* type, const Shape& less, int64_t scales, uint16_t scale) -> WriteValues {
+    return [=](SafetensorsWriter& w, const std::string& m, int64_t rows, int64_t cols) {
+      const int64_t r = rows - less[0], c = cols - less[1];
+      const int64_t size = std::string(type) == "I8" ? 1 : 2;
+      w.tensor(m + ".weight", type, {r, c}, std::string(size_t(r * c * size), '\1'));
+      w.tensor(m + ".dequant_scale", "F16", {scales + rows},
+               raw_bytes(std::vector<uint16_t>(size_t(scales + rows), scale)));
+      return std::vector<float>(size_t(rows * cols));
+    };
+  };
+  expect_refused({"k_proj.weight", "I8"}, put("F16", {0, 0}, 0, 0x2000));
+  expect_refused({"k_proj.weight", "I8"}, put("I8", {1, 0}, 0, 0x2000));
+  expect_refused({"k_proj.weight", "I8"}, put("I8", {0, 16}, 0, 0x2000));
+  expect_refused({"k_proj.dequant_scale", "scales for"}, put("I8", {0, 0}, -1, 0x2000));
+  expect_refused({"k_proj.dequant_scale", "scales for"}, put("I8", {0, 0}, 1, 0x2000));
+  for (const uint16_t scale : {0x7C00, 0xFC00, 0x7E01})
+    expect_refused({"k_proj", "not finite"}, put("I8", {0, 0}, 0, scale));
+  expect_refused({"k_proj.weight", "missing"},
+                 [](SafetensorsWriter& w, const std::string& m, int64_t rows, int64_t cols) {
+                   w.tensor(m + ".dequant_scale", "F16", {rows}, std::string(size_t(2 * rows), '\1'));
+                   return std::vector<float>(size_t(rows * cols));
+                 });
+  // Without its scales nothing says what the bytes mean.
+  expect_refused({"k_proj.weight", "I8"}, [](SafetensorsWriter& w, const std::string& m, int64_t rows, int64_t cols) {
+    w.tensor(m + ".weight", "I8", {rows, cols}, std::string(size_t(rows * cols), '\1'));
+    return std::vector<float>(size_t(rows * cols));
+  });
+  expect_refused({"k_proj.dequant_scale", "I32"},
+                 [](SafetensorsWriter& w, const std::string& m, int64_t rows, int64_t cols) {
+                   w.tensor(m + ".weight", "I8", {rows, cols}, std::string(size_t(rows * cols), '\1'));
+                   w.tensor(m + ".dequant_scale", "I32", {rows}, std::string(size_t(4 * rows), '\1'));
+                   return std::vector<float>(size_t(rows * cols));
+                 });
+}
+
 TEST(HfQserve, RefusesWhatCannotBe) {
   const TinyModel model = make_tiny_model(kTiled);
   const auto expect_refused = [&](std::initializer_list<std::string> parts,

@@ -70,6 +70,23 @@ inline std::vector<float> put_channels(SafetensorsWriter& w, const std::string& 
   return values;
 }
 
+inline std::vector<float> put_bytes(SafetensorsWriter& w, const std::string& module, int64_t rows, int64_t cols,
+                                    Draw& draw) {
+  std::string codes;
+  std::vector<uint16_t> scales;
+  std::vector<float> values;
+  for (int64_t r = 0; r < rows; ++r) {
+    scales.push_back(f32_to_f16(float(1 + draw(100)) * 1e-5f));
+    for (int64_t c = 0; c < cols; ++c) {
+      codes.push_back(char(int(draw(256)) - 128));
+      values.push_back(f16_to_f32(scales.back()) * float(int8_t(codes.back())));
+    }
+  }
+  w.tensor(module + ".weight", "I8", {rows, cols}, codes);
+  w.tensor(module + ".dequant_scale", "F16", {rows}, raw_bytes(scales));
+  return values;
+}
+
 // The order that lists where outputs of 32 lie, as the writers spell it: position p holds output order[p].
 inline std::vector<int> second_order(bool deepcompressor) {
   if (!deepcompressor) {
