@@ -9,6 +9,7 @@
 #include "apps/verbs.h"
 #include "base/machine.h"
 #include "models/dummy.h"
+#include "models/rope_scaling.h"
 
 namespace quire {
 
@@ -58,7 +59,8 @@ Contents contents_of(const Checkpoint& checkpoint) {
   return contents;
 }
 
-std::string rope_scaling_text(const RopeScaling& s) {
+// context: of this run.
+std::string rope_scaling_text(const RopeScaling& s, int64_t context) {
   using Kind = RopeScaling::Kind;
   switch (s.kind) {
     case Kind::none:
@@ -71,7 +73,8 @@ std::string rope_scaling_text(const RopeScaling& s) {
       return fmt::format("yarn by {} from {} tokens", s.factor, s.original_context);
     case Kind::factors:
       if (s.short_factors == s.long_factors) return "factors";
-      return fmt::format("factors; --context above {} tokens uses the long ones", s.original_context);
+      return fmt::format("LongRoPE, the {} factors; --context above {} tokens uses the long ones",
+                         context > s.original_context ? "long" : "short", s.original_context);
   }
   return "unknown";
 }
@@ -82,7 +85,7 @@ std::string window_text(const ModelConfig& c) {
   return windowed == 0 ? "none" : fmt::format("{} tokens in {} of {} layers", c.window, windowed, c.layers);
 }
 
-std::vector<std::pair<std::string, std::string>> config_rows(const ModelConfig& c) {
+std::vector<std::pair<std::string, std::string>> config_rows(const ModelConfig& c, int64_t context) {
   const auto n = [](int64_t value) { return std::to_string(value); };
   return {{"family", c.family},
           {"name", c.name},
@@ -96,7 +99,7 @@ std::vector<std::pair<std::string, std::string>> config_rows(const ModelConfig& 
           {"context", n(c.context)},
           {"rope_dim", n(c.rope_dim)},
           {"rope_theta", fmt::format("{}", c.rope_theta)},
-          {"rope_scaling", rope_scaling_text(c.rope_scaling)},
+          {"rope_scaling", rope_scaling_text(c.rope_scaling, context > 0 ? context : usual_context(c))},
           {"window", window_text(c)},
           {"norm_eps", fmt::format("{}", c.norm_eps)},
           {"tied_embeddings", c.tied_embeddings ? "yes" : "no"}};
@@ -119,9 +122,10 @@ std::string cut(const std::string& text) {
   return line.substr(0, end) + "...";
 }
 
-void print_file(const Checkpoint& checkpoint, const Contents& contents, bool tensors) {
+// context: that was asked for; 0: the usual one.
+void print_file(const Checkpoint& checkpoint, const Contents& contents, bool tensors, int64_t context) {
   std::string out = fmt::format("Model ({})\n", checkpoint.container());
-  for (const auto& [key, value] : config_rows(checkpoint.config()))
+  for (const auto& [key, value] : config_rows(checkpoint.config(), context))
     out += fmt::format("  {:<16} {}\n", key, cut(value));
   if (const std::optional<Scheme>& stored = checkpoint.stored_scheme(); stored && stored->native) {
     out += fmt::format("Made for the cache {} ({} static scales)\n", stored->kv.name, checkpoint.cache_scales().size());
@@ -169,7 +173,7 @@ nlohmann::json inspect_json(const Engine& engine, const Contents& contents, bool
   nlohmann::json object = engine_json(engine);
   object["container"] = checkpoint.container();
   auto& config = object["config"] = nlohmann::json::object();
-  for (const auto& [key, value] : config_rows(checkpoint.config())) config[key] = value;
+  for (const auto& [key, value] : config_rows(checkpoint.config(), engine.context())) config[key] = value;
   auto& metadata = object["metadata"] = nlohmann::json::object();
   for (const auto& [key, value] : checkpoint.metadata()) metadata[key] = value;
   if (const std::optional<Scheme>& stored = checkpoint.stored_scheme(); stored && stored->native) {
@@ -229,7 +233,7 @@ int run_inspect(InspectOptions options) {
     // The file is shown even if nothing can run it.
     const Checkpoint checkpoint =
         engine.dummy ? open_dummy(engine.model, engine.context) : Checkpoint::open(model_path(options.common));
-    print_file(checkpoint, contents_of(checkpoint), options.tensors);
+    print_file(checkpoint, contents_of(checkpoint), options.tensors, engine.context);
   }
   const OpenEngine opened = open_engine(options.common);
   if (options.common.json) {

@@ -7,8 +7,8 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "tests/models/tiny_family.h"
 #include "tests/temp_dir.h"
-#include "tests/tiny_model.h"
 
 namespace quire {
 namespace {
@@ -280,6 +280,23 @@ TEST_F(Program, Inspect) {
   EXPECT_EQ(object["formats"]["f32"]["bits_per_weight"], 32.0);
   EXPECT_GT(object["memory"]["bytes_per_token"].get<int64_t>(), 0);
   EXPECT_THAT(run("inspect", {"--temperature", "1"}).err, HasSubstr("no effect"));
+}
+
+// Which of LongRoPE's two lists of factors a run would use.
+TEST_F(Program, InspectNamesTheLongRopeFactors) {
+  const auto& families = golden_families();
+  const auto golden =
+      std::find_if(families.begin(), families.end(), [](const Json& f) { return f["name"] == "phi 3 long"; });
+  ASSERT_NE(golden, families.end());  // of 256 positions, 64 of them original ones
+  write_file(dir.file("config.json"), (*golden)["config"].dump());
+  for (const auto& [context, factors] : {std::pair("0", "short"), {"64", "short"}, {"65", "long"}}) {
+    std::vector<std::string> arguments = {"inspect", "--dummy", dir.file("config.json"), "--memory-limit", "256M"};
+    if (context != std::string("0")) arguments.insert(arguments.end(), {"--context", context});
+    const std::string expected = fmt::format("LongRoPE, the {} factors; --context above 64 tokens", factors);
+    EXPECT_THAT(run_program(arguments).out, HasSubstr(expected)) << context;
+    arguments.push_back("--json");
+    EXPECT_THAT(std::string(json_of(run_program(arguments))["config"]["rope_scaling"]), HasSubstr(expected)) << context;
+  }
 }
 
 // Independent engines give 18.5634 and 18.5632 for these weights.
