@@ -12,7 +12,7 @@ configure_package_config_file(cmake/quireConfig.cmake.in ${PROJECT_BINARY_DIR}/q
 # Below 1.0 a minor version may change the interface.
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/quireConfigVersion.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${PROJECT_BINARY_DIR}/quireConfig.cmake ${PROJECT_BINARY_DIR}/quireConfigVersion.cmake
-  DESTINATION ${quire_package_dir})
+  cmake/sentencepiece.cmake DESTINATION ${quire_package_dir})
 install(FILES README.md LICENSE TYPE DOC)
 
 # The two interfaces and what they include; the other headers are nobody's business.

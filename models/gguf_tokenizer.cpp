@@ -5,6 +5,8 @@
 #include "base/error.h"
 #include "base/printable.h"
 #include "models/pre_tokenizers.h"
+#include "models/sentencepiece.h"
+#include "models/sentencepiece_model.h"
 
 namespace quire {
 
@@ -37,6 +39,7 @@ void refuse_true(const GgufFile& file, const char* key) {
 // Byte-level BPE: merges, and the patterns that cut text before them.
 void read_bpe(const GgufFile& file, TokenizerData& data) {
   data.model = "bpe";
+  data.add_prefix_space = file.boolean("tokenizer.ggml.add_space_prefix").value_or(false);
   const std::string pre = file.text("tokenizer.ggml.pre").value_or("default");
   data.split_patterns = split_patterns_for(pre);
   data.whole_pieces = whole_pieces_for(pre);
@@ -45,17 +48,34 @@ void read_bpe(const GgufFile& file, TokenizerData& data) {
   data.merges = std::move(*merges);
 }
 
-// SentencePiece: scores. Text is taken as it is, so files that say it must be normalized first are refused.
+// The bytes of an array of bytes.
+std::string read_bytes(const GgufFile& file, const char* key) {
+  std::string bytes;
+  for (const int64_t byte : file.integers(key).value_or(std::vector<int64_t>{})) bytes += static_cast<char>(byte);
+  return bytes;
+}
+
+// SentencePiece: scores. `data` has its tokens, their kinds and the special ones.
 void read_spm(const GgufFile& file, TokenizerData& data) {
-  data.model = "spm";
   auto scores = file.floats("tokenizer.ggml.scores");
   check(scores.has_value(), "'{}': metadata key 'tokenizer.ggml.scores' is missing", file.path());
-  check(scores->size() == data.tokens.size(), "'{}': {} tokens but {} scores", file.path(), data.tokens.size(),
-        scores->size());
-  data.scores = std::move(*scores);
-  check(!file.find("tokenizer.ggml.precompiled_charsmap"),
-        "'{}': tokenizer.ggml.precompiled_charsmap (a normalizer) is not supported", file.path());
-  refuse_true(file, "tokenizer.ggml.remove_extra_whitespaces");
+  check(scores->size() == data.tokens.size() && data.kinds.size() == data.tokens.size(),
+        "'{}': {} tokens but {} scores and {} types", file.path(), data.tokens.size(), scores->size(),
+        data.kinds.size());
+  SentencePieceVocabulary v;
+  v.tokens = std::move(data.tokens), v.scores = std::move(*scores), v.kinds = std::move(data.kinds);
+  v.unknown = data.unknown, v.bos = data.bos, v.pad = data.pad;
+  if (!data.eos.empty()) v.eos = data.eos[0];
+  v.charsmap = read_bytes(file, "tokenizer.ggml.precompiled_charsmap");
+  v.prefix = file.boolean("tokenizer.ggml.add_space_prefix").value_or(true);
+  v.remove_extra_spaces = file.boolean("tokenizer.ggml.remove_extra_whitespaces").value_or(false);
+  TokenizerData read = read_sentencepiece(sentencepiece_model(v), fmt::format("'{}'", file.path()));
+  data.model = std::move(read.model);
+  data.sentencepiece = std::move(read.sentencepiece);
+  data.tokens = std::move(read.tokens);
+  data.kinds = std::move(read.kinds);
+  data.unknown = read.unknown;
+  data.add_prefix_space = read.add_prefix_space;
 }
 
 // In Phi 3's tokenizer white space after most special tokens belongs to them; GGUF cannot say it, so that llama.cpp
@@ -83,9 +103,7 @@ TokenizerData read_gguf_tokenizer(const GgufFile& file) {
   auto tokens = file.texts("tokenizer.ggml.tokens");
   check(tokens.has_value(), "'{}': metadata key 'tokenizer.ggml.tokens' is missing", file.path());
   data.tokens = std::move(*tokens);
-  spm ? read_spm(file, data) : read_bpe(file, data);
   data.kinds = read_kinds(file, data.tokens.size());
-  if (spm && file.text("general.architecture") == "phi3") add_phi3_strips(data);
   // What llama.cpp takes where a file of this kind says nothing.
   data.bos = token_id(file, "tokenizer.ggml.bos_token_id", spm ? 1 : -1);
   data.unknown = token_id(file, "tokenizer.ggml.unknown_token_id", spm ? 0 : -1);
@@ -100,10 +118,11 @@ TokenizerData read_gguf_tokenizer(const GgufFile& file) {
   }
   for (const int64_t id : file.integers("tokenizer.ggml.eos_token_ids").value_or(std::vector<int64_t>{})) add_eos(id);
   data.add_bos = file.boolean("tokenizer.ggml.add_bos_token").value_or(spm);
-  data.add_prefix_space = file.boolean("tokenizer.ggml.add_space_prefix").value_or(spm);
   refuse_true(file, "tokenizer.ggml.add_eos_token");
   refuse_true(file, "tokenizer.ggml.add_sep_token");
   data.chat_template = file.text("tokenizer.chat_template").value_or("");
+  spm ? read_spm(file, data) : read_bpe(file, data);
+  if (spm && file.text("general.architecture") == "phi3") add_phi3_strips(data);
   return data;
 }
 

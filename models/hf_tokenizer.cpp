@@ -1,33 +1,28 @@
 #include "models/hf_tokenizer.h"
 
 #include <algorithm>
+#include <charconv>
 #include <filesystem>
 #include <unordered_map>
 
 #include "base/error.h"
 #include "base/mapped_file.h"
 #include "base/printable.h"
+#include "models/hf_tokenizer_config.h"
 #include "models/normalize.h"
 #include "models/pre_tokenizers.h"
-#include "models/sentencepiece_file.h"
+#include "models/sentencepiece.h"
 
 namespace quire {
 
 namespace {
 
-constexpr size_t kMaxTokenizerBytes = 100'000'000, kMaxConfigBytes = 10'000'000;
+constexpr size_t kMaxTokenizerBytes = 100'000'000;
 
 std::string type_of(const JsonObject& o) {
   const auto type = o.text("type");
   check(type.has_value(), "{}: 'type' is missing", o.where());
   return *type;
-}
-
-// A key must be absent, null, false or empty.
-void refuse(const JsonObject& o, const char* key) {
-  const Json* v = o.find(key);
-  check(!v || *v == false || *v == "" || *v == 0, "{}: '{}' = {} is not supported", o.where(), key,
-        v ? printable_json(*v) : "");
 }
 
 // Calls fn for the object itself, or for the parts of a Sequence, in order.
@@ -67,25 +62,61 @@ class Reader {
     read_pre_tokenizer(root);
     read_decoder(root);
     read_post_processor(root);
-    read_configs();
+    read_tokenizer_configs(directory_, config_, ids_, data_);
     if (const auto unknown = model->text("unk_token")) data_.unknown = find(*unknown);
     return std::move(data_);
   }
 
  private:
-  // Older directories have SentencePiece's file alone.
+  // Older directories have SentencePiece's file alone, and in tokenizer_config.json what was added to it.
   TokenizerData read_sentencepiece(const std::string& missing) {
     const std::string added = directory_ + "/added_tokens.json", model = directory_ + "/tokenizer.model";
     check(std::filesystem::exists(model), "'{}' is missing, and so is tokenizer.model", missing);
     check(!std::filesystem::exists(added), "'{}': tokens beside tokenizer.model are not supported; tokenizer.json is",
           added);
-    const TokenizerData file = data_ = read_sentencepiece_file(model);
-    for (size_t id = 0; id < file.tokens.size(); ++id) ids_.emplace(file.tokens[id], int32_t(id));
-    data_.eos.clear();
-    read_configs();
-    if (data_.eos.empty()) data_.eos = file.eos;
-    if (data_.unknown < 0) data_.unknown = file.unknown;
+    data_ = quire::read_sentencepiece(read_text_file(model, kMaxTokenizerBytes), fmt::format("'{}'", model));
+    for (size_t id = 0; id < data_.tokens.size(); ++id) ids_.emplace(data_.tokens[id], int32_t(id));
+    const std::vector<int32_t> eos = std::exchange(data_.eos, {});
+    const int32_t unknown = data_.unknown;
+    const std::string path = directory_ + "/tokenizer_config.json";
+    if (std::filesystem::exists(path)) {
+      const Json json = read_json_file(path, kMaxTokenizerConfigBytes);
+      if (const auto o = JsonObject(json, fmt::format("'{}'", path)).object("added_tokens_decoder"))
+        read_added_to_model(*o);
+    }
+    read_tokenizer_configs(directory_, config_, ids_, data_);
+    if (data_.eos.empty()) data_.eos = eos;
+    if (data_.unknown < 0) data_.unknown = unknown;
     return std::move(data_);
+  }
+
+  // {"32000": {"content": ...}, ...}. Those that are in the model too may have got white space and another kind.
+  void read_added_to_model(const JsonObject& added) {
+    const auto in_model = int64_t(data_.tokens.size());
+    for (const auto& [key, entry] : added.json().items()) {
+      const JsonObject token(entry, fmt::format("{}, added token {}", added.where(), printable(key)));
+      uint32_t id = 0;
+      const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), id);
+      const auto content = token.text("content");
+      check(error == std::errc() && end == key.data() + key.size() && content && !content->empty(),
+            "{}: an id and 'content' are needed", token.where());
+      refuse_key(token, "single_word");
+      const TokenKind kind = token.boolean("special").value_or(false) ? TokenKind::control : TokenKind::user_defined;
+      if (id >= in_model) {
+        if (id < vocab_) place(*content, id, kind, token.where());
+      } else {
+        check(data_.tokens[id] == *content, "{}: '{}' is '{}' in tokenizer.model", token.where(), printable(*content),
+              printable(data_.tokens[id]));
+        if (data_.kinds[id] == TokenKind::normal) data_.kinds[id] = kind;
+      }
+      add_strip(token, int32_t(id));
+    }
+    std::sort(data_.strips.begin(), data_.strips.end(), [](const auto& a, const auto& b) { return a.id < b.id; });
+  }
+
+  void add_strip(const JsonObject& token, int32_t id) {
+    const bool left = token.boolean("lstrip").value_or(false), right = token.boolean("rstrip").value_or(false);
+    if (left || right) data_.strips.push_back({id, left, right});
   }
 
   int32_t find(const std::string& token) const { return ids_.contains(token) ? ids_.at(token) : -1; }
@@ -112,10 +143,10 @@ class Reader {
     const std::string type = model.text("type").value_or("BPE");
     check(type == "BPE", "{}: tokenizer model '{}' is not supported; byte-level BPE is", model.where(),
           printable(type));
-    for (const char* key : {"dropout", "continuing_subword_prefix", "end_of_word_suffix"}) refuse(model, key);
+    for (const char* key : {"dropout", "continuing_subword_prefix", "end_of_word_suffix"}) refuse_key(model, key);
     const bool fallback = model.boolean("byte_fallback").value_or(false);
     data_.model = fallback ? "char-bpe" : "bpe";
-    if (!fallback) refuse(model, "fuse_unk");  // with a token for every byte nothing is unknown
+    if (!fallback) refuse_key(model, "fuse_unk");  // with a token for every byte nothing is unknown
     data_.whole_pieces = model.boolean("ignore_merges").value_or(false);
     const auto vocab = model.object("vocab");
     const Json* merges = model.array("merges");
@@ -147,14 +178,13 @@ class Reader {
       const JsonObject token((*added)[i], fmt::format("{}, added token {}", root.where(), i));
       const auto content = token.text("content");
       check(content && !content->empty() && token.find("id"), "{}: 'id' and 'content' are needed", token.where());
-      refuse(token, "single_word");
+      refuse_key(token, "single_word");
       // Of a tokenizer that other models share (Gemma 3's <image_soft_token>): the embedding has no row for it.
       const Json& id = *token.find("id");
       if (id.is_number_unsigned() && id.get<uint64_t>() >= uint64_t(vocab_) && find(*content) < 0) continue;
       const bool special = token.boolean("special").value_or(false);
       place(*content, id, special ? TokenKind::control : TokenKind::user_defined, token.where());
-      const bool left = token.boolean("lstrip").value_or(false), right = token.boolean("rstrip").value_or(false);
-      if (left || right) data_.strips.push_back({find(*content), left, right});
+      add_strip(token, find(*content));
       normalized_ = normalized_ || token.boolean("normalized").value_or(false);
     }
   }
@@ -268,7 +298,7 @@ class Reader {
     const std::string behavior = split.text("behavior").value_or("");
     check(behavior == "Isolated", "{}: behavior '{}' is not supported; 'Isolated' is", split.where(),
           printable(behavior));
-    refuse(split, "invert");
+    refuse_key(split, "invert");
     const auto pattern = split.object("pattern");
     const auto regex = pattern ? pattern->text("Regex") : std::nullopt,
                literal = pattern ? pattern->text("String") : std::nullopt;
@@ -296,88 +326,6 @@ class Reader {
       data_.bos = find(*name);
       data_.add_bos = true;
     });
-  }
-
-  void add_eos(const Json* ids, const std::string& where) {
-    if (!ids) return;
-    if (ids->is_array()) {
-      for (const Json& id : *ids) add_eos(&id, where);
-      return;
-    }
-    check(ids->is_number_unsigned() && ids->get<uint64_t>() < data_.tokens.size(), "{}: eos_token_id {} is not a token",
-          where, printable_json(*ids));
-    const auto id = ids->get<int32_t>();
-    if (std::find(data_.eos.begin(), data_.eos.end(), id) == data_.eos.end()) data_.eos.push_back(id);
-  }
-
-  int32_t id_in(const JsonObject& o, const std::string& key) const {
-    const auto id = o.integer(key);
-    check(!id || (*id >= -1 && *id < int64_t(data_.tokens.size())), "{}: {} = {} is not a token", o.where(), key,
-          id.value_or(0));
-    return id ? int32_t(*id) : -1;
-  }
-
-  // "bos_token": a string or {"content": ...}; -1 if absent.
-  int32_t named_token(const JsonObject& o, const std::string& key) const {
-    const Json* v = o.find(key);
-    if (!v) return -1;
-    const auto text = v->is_object() ? JsonObject(*v, o.where()).text("content") : o.text(key);
-    check(text && find(*text) >= 0, "{}: {} {} is not a token", o.where(), key, printable_json(*v));
-    return find(*text);
-  }
-
-  // Kinds that tokenizer.json cannot say, for vocabularies that came from a GGUF file (models/offline/hf_files.cpp).
-  void read_kinds(const JsonObject& o) {
-    const auto kinds = o.object(kTokenKindsKey);
-    if (!kinds) return;
-    for (const auto& [name, kind] : kExtraTokenKinds) {
-      const Json* ids = kinds->array(name);
-      for (size_t i = 0; ids && i < ids->size(); ++i) {
-        const Json& id = (*ids)[i];
-        check(id.is_number_unsigned() && id.get<uint64_t>() < data_.kinds.size(), "{}: '{}': {} is not a token",
-              kinds->where(), name, printable_json(id));
-        data_.kinds[id.get<size_t>()] = kind;
-      }
-    }
-  }
-
-  void read_configs() {
-    int32_t bos = -1;
-    const std::string path = directory_ + "/tokenizer_config.json";
-    if (std::filesystem::exists(path)) {
-      const Json json = read_json_file(path, kMaxConfigBytes);
-      const JsonObject o(json, fmt::format("'{}'", path));
-      bos = named_token(o, "bos_token");
-      data_.pad = named_token(o, "pad_token");
-      data_.unknown = named_token(o, "unk_token");
-      if (const int32_t eos = named_token(o, "eos_token"); eos >= 0) data_.eos.push_back(eos);
-      refuse(o, "add_eos_token");
-      if (const auto add = o.boolean("add_bos_token")) data_.add_bos = *add;
-      data_.chat_template = chat_template(o);
-      read_kinds(o);
-    }
-    if (data_.bos < 0) data_.bos = bos >= 0 ? bos : id_in(config_, "bos_token_id");
-    if (data_.pad < 0) data_.pad = id_in(config_, "pad_token_id");
-    add_eos(config_.find("eos_token_id"), config_.where());
-    const std::string generation = directory_ + "/generation_config.json";
-    if (std::filesystem::exists(generation)) {
-      const Json json = read_json_file(generation, kMaxConfigBytes);
-      const JsonObject o(json, fmt::format("'{}'", generation));
-      add_eos(o.find("eos_token_id"), o.where());
-    }
-    const std::string jinja = directory_ + "/chat_template.jinja";
-    if (std::filesystem::exists(jinja)) data_.chat_template = read_text_file(jinja, kMaxConfigBytes);
-  }
-
-  // A string, or a list of named ones, of which "default" is taken.
-  static std::string chat_template(const JsonObject& o) {
-    const Json* v = o.find("chat_template");
-    if (!v || !v->is_array()) return o.text("chat_template").value_or("");
-    for (const Json& entry : *v) {
-      const JsonObject named(entry, fmt::format("{}, chat_template", o.where()));
-      if (named.text("name") == "default") return named.text("template").value_or("");
-    }
-    return "";
   }
 
   const std::string& directory_;

@@ -1,9 +1,9 @@
-// SentencePiece's BPE on a vocabulary with scores: of all neighbours whose concatenation is a token, the pair with the
-// highest score becomes one (the leftmost of several), until none is left. What is no token falls back to bytes.
+// SentencePiece's models (BPE, Unigram, words, characters), run by its own library.
 #pragma once
 #include <array>
+#include <memory>
+#include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 #include "models/tokenizer_data.h"
@@ -12,22 +12,24 @@ namespace quire {
 
 class SentencePiece {
  public:
-  // `data` must outlive it. Error unless every token has a finite score.
-  explicit SentencePiece(const TokenizerData& data);
+  // A serialized ModelProto (sentencepiece_model.h); must outlive this. Error (`where`, what) if it is damaged or of a
+  // kind that is not supported.
+  SentencePiece(std::string_view model, const std::string& where);
+  ~SentencePiece();
 
-  // Appends the ids of well-formed UTF-8 in which spaces are U+2581 already; O(n log n). Characters without a token, or
-  // bytes of them, become `unknown`, one for a run of them; Error if there is none.
-  void encode(std::string_view text, std::vector<int32_t>& out) const;
-  int32_t byte_id(uint8_t byte) const;  // its token or `unknown`; Error if there is neither
+  // The model's vocabulary, the tokens that it names, and whether a space is put in front of texts.
+  TokenizerData describe() const;
+  // Appends the ids of well-formed UTF-8, without the model's space in front if not `prefix`. What has no token becomes
+  // bytes or, of a model without those, `unknown`, one for a run of them. Safe from several threads.
+  void encode(std::string_view text, bool prefix, std::vector<int32_t>& out) const;
+  int32_t byte_id(uint8_t byte) const;  // its token or `unknown`
 
  private:
-  struct Work;
-  void emit(std::string_view piece, const Work& work, std::vector<int32_t>& out, bool& after_unknown) const;
-
-  const TokenizerData& data_;
-  std::unordered_map<std::string_view, int32_t> pieces_;  // what merges may make
-  std::array<int32_t, 256> bytes_;                        // -1: none
-  bool byte_fallback_ = false;
+  struct State;
+  std::unique_ptr<State> state_;
 };
+
+// The tokenizer that a serialized model describes, which it keeps. Error as above.
+TokenizerData read_sentencepiece(std::string model, const std::string& where);
 
 }  // namespace quire

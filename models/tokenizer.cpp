@@ -83,8 +83,8 @@ std::string byte_token(const std::string& token, size_t id) {
 struct Tokenizer::State {
   TokenizerData data;
   TokenIds ids;
-  std::vector<std::string> bytes;          // by id
-  Spellings spellings, escaped_spellings;  // the second: of spm, user-defined tokens, in text with its own spaces
+  std::vector<std::string> bytes;  // by id
+  Spellings spellings;
   std::vector<SplitPattern> patterns;
   std::unordered_map<int32_t, TokenStrip> strips;
   std::unique_ptr<Bpe> bpe;  // or
@@ -126,9 +126,8 @@ Tokenizer::State::State(TokenizerData d) : data(std::move(d)) {
   bytes.resize(data.tokens.size());
   for (size_t id = 0; id < data.tokens.size(); ++id) add_token(id);
   spellings.sort();
-  escaped_spellings.sort();
   if (data.model == "spm") {
-    spm = std::make_unique<SentencePiece>(data);
+    spm = std::make_unique<SentencePiece>(data.sentencepiece, "tokenizer");
   } else {
     bpe = std::make_unique<Bpe>(data.merges, ids, data.unknown,
                                 characters() ? Bpe::Symbols::characters : Bpe::Symbols::bytes);
@@ -154,8 +153,7 @@ void Tokenizer::State::add_token(size_t id) {
   const TokenKind kind = data.kinds[id];
   if (kind == TokenKind::control || kind == TokenKind::user_defined) {
     check(!token.empty(), "tokenizer: special token {} is empty", id);
-    const bool control = kind == TokenKind::control;
-    (data.model == "spm" && !control ? escaped_spellings : spellings).add(token, static_cast<int32_t>(id), control);
+    spellings.add(token, static_cast<int32_t>(id), kind == TokenKind::control);
   }
   if (kind == TokenKind::byte)
     bytes[id] = byte_token(token, id);
@@ -172,29 +170,28 @@ void Tokenizer::State::add_token(size_t id) {
 // Text without special tokens: well-formed runs go through the patterns, every other byte is a token of its own.
 void Tokenizer::State::encode_text(std::string_view text, bool first, std::vector<int32_t>& out) const {
   std::string own;
-  if (escapes()) text = own = escaped(text, first);
+  if (spm) return encode_spm(text, out);
+  if (characters()) text = own = escaped(text, first);
   while (!text.empty()) {
     const size_t valid = utf8_valid_prefix(text);
-    if (valid) spm ? encode_spm(text.substr(0, valid), out) : encode_valid(text.substr(0, valid), out);
+    if (valid) encode_valid(text.substr(0, valid), out);
     if (valid < text.size()) out.push_back(byte_id(static_cast<uint8_t>(text[valid])));
     text.remove_prefix(std::min(text.size(), valid + 1));
   }
 }
 
-// User-defined tokens are never merged: they cut the text.
+// The same, with the model's own space in front of each text.
 void Tokenizer::State::encode_spm(std::string_view text, std::vector<int32_t>& out) const {
-  size_t done = 0;
-  for (size_t at = 0; at < text.size();) {
-    const auto found = escaped_spellings.longest(text, at, false);
-    if (found.id < 0) {
-      ++at;
-      continue;
+  for (bool front = true; !text.empty(); front = false) {
+    const size_t valid = utf8_valid_prefix(text);
+    if (valid) {
+      spm->encode(text.substr(0, valid), front, out);
+    } else if (front && data.add_prefix_space) {
+      spm->encode(" ", false, out);
     }
-    spm->encode(text.substr(done, at - done), out);
-    out.push_back(found.id);
-    done = at += found.length;
+    if (valid < text.size()) out.push_back(spm->byte_id(static_cast<uint8_t>(text[valid])));
+    text.remove_prefix(std::min(text.size(), valid + 1));
   }
-  spm->encode(text.substr(done), out);
 }
 
 // Spaces as their letter, with the one that models of this kind put in front.

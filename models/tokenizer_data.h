@@ -16,14 +16,14 @@ struct TokenStrip {
 };
 
 struct TokenizerData {
-  // "bpe": byte-level BPE as in GPT-2 (GGUF "gpt2", tokenizer.json BPE + ByteLevel); "spm": SentencePiece's BPE with
-  // scores (GGUF "llama")
+  // "bpe": byte-level BPE as in GPT-2 (GGUF "gpt2", tokenizer.json BPE + ByteLevel); "spm": a model of
+  // SentencePiece (tokenizer.model, GGUF "llama")
   std::string model;
   std::vector<std::string>
       tokens;                    // by id; byte-level tokens in GPT-2's printable alphabet; of spm with U+2581 as space
   std::vector<TokenKind> kinds;  // by id; control and user_defined are matched in text before the regexes
   std::vector<std::string> merges;  // "left right", best first
-  std::vector<float> scores;        // by id; of spm alone
+  std::string sentencepiece;        // of spm alone: what its library runs (models/sentencepiece_model.h)
   std::vector<std::string>
       split_patterns;         // pre-tokenizer regexes (PCRE2, UTF), each applied to the pieces of the one before
   bool whole_pieces = false;  // a piece that is a token is that token, whatever the merges (Llama 3's "ignore_merges")

@@ -10,8 +10,8 @@ say() { printf '==> %s\n' "$*" >&2; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
 # Same names on Debian 12 and Ubuntu 24.04. What each is for: README.md, "Dependencies".
-PACKAGES=(g++ cmake ninja-build pkg-config ccache libfmt-dev nlohmann-json3-dev libpcre2-dev libutf8proc-dev libedit-dev
-  libcli11-dev libgtest-dev libgmock-dev qemu-user ca-certificates python3 python3-pip)
+PACKAGES=(g++ cmake ninja-build pkg-config ccache libfmt-dev nlohmann-json3-dev libpcre2-dev libutf8proc-dev
+  libsentencepiece-dev libedit-dev libcli11-dev libgtest-dev libgmock-dev qemu-user ca-certificates python3 python3-pip)
 
 install_packages() {
   local package missing=() root=()

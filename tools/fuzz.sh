@@ -28,7 +28,7 @@ if [ $build = 1 ]; then
   command -v clang++ >/dev/null || die "clang++ is missing: install clang and libclang-rt-dev"
   build fuzz fuzz
   # The libraries that a bare machine lacks, beside the program.
-  ldd "$BINARY" | awk '/lib(fmt|pcre2-8|utf8proc|edit|tinfo|bsd|md)\.so/ { print $3 }' | xargs -r cp -u -t "$(dirname "$BINARY")"
+  ldd "$BINARY" | awk '/lib(fmt|pcre2-8|utf8proc|sentencepiece|edit|tinfo|bsd|md)\.so/ { print $3 }' | xargs -r cp -u -t "$(dirname "$BINARY")"
   rm -rf "$OUT/seeds"
   QUIRE_FUZZ_SEEDS="$OUT/seeds" "$BINARY" >/dev/null
 fi

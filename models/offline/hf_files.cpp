@@ -43,6 +43,20 @@ Ordered added_tokens(const TokenizerData& t) {
   return added;
 }
 
+// The same as tokenizer_config.json has them beside tokenizer.model, with the white space that belongs to them.
+Ordered added_tokens_by_id(const TokenizerData& t) {
+  Ordered added = Ordered::object();
+  for (Ordered& token : added_tokens(t)) {
+    const int64_t id = token["id"];
+    token.erase("id");
+    for (const TokenStrip& strip : t.strips) {
+      if (strip.id == id) token["lstrip"] = strip.left, token["rstrip"] = strip.right;
+    }
+    added[std::to_string(id)] = std::move(token);
+  }
+  return added;
+}
+
 Ordered byte_level(bool prefix_space) {
   return {{"type", "ByteLevel"}, {"add_prefix_space", prefix_space}, {"trim_offsets", true}, {"use_regex", false}};
 }
@@ -149,11 +163,8 @@ std::string hf_config_text(const ModelConfig& c, const TokenizerData& tokenizer,
 }
 
 std::string hf_tokenizer_text(const TokenizerData& t) {
-  check(
-      t.model == "bpe",
-      "a tokenizer of the kind '{}' from a GGUF file cannot be written to tokenizer.json; byte-level BPE can, and the "
-      "model's HuggingFace directory can be quantized whatever its tokenizer is",
-      printable(t.model));
+  check(t.model == "bpe", "a tokenizer of the kind '{}' cannot be written to tokenizer.json; byte-level BPE can",
+        printable(t.model));
   Ordered vocab = Ordered::object();
   auto& entries = vocab.get_ref<Ordered::object_t&>();
   entries.reserve(t.tokens.size());
@@ -186,7 +197,8 @@ std::string hf_tokenizer_text(const TokenizerData& t) {
 }
 
 std::string hf_tokenizer_config_text(const ModelConfig& config, const TokenizerData& t) {
-  Ordered json = {{"tokenizer_class", "PreTrainedTokenizerFast"},
+  const bool spm = t.model == "spm";
+  Ordered json = {{"tokenizer_class", spm ? "LlamaTokenizer" : "PreTrainedTokenizerFast"},
                   {"model_max_length", config.context},
                   {"clean_up_tokenization_spaces", false},
                   {"add_bos_token", t.add_bos}};
@@ -194,10 +206,11 @@ std::string hf_tokenizer_config_text(const ModelConfig& config, const TokenizerD
   if (!t.eos.empty()) json["eos_token"] = spelled(t, t.eos[0]);
   if (t.unknown >= 0) json["unk_token"] = spelled(t, t.unknown);
   if (t.pad >= 0) json["pad_token"] = spelled(t, t.pad);
+  if (spm) json["added_tokens_decoder"] = added_tokens_by_id(t);
   Ordered kinds = Ordered::object();
   for (const auto& [name, kind] : kExtraTokenKinds) {
     for (size_t id = 0; id < t.kinds.size(); ++id) {
-      if (t.kinds[id] == kind) kinds[name].push_back(id);
+      if (!spm && t.kinds[id] == kind) kinds[name].push_back(id);
     }
   }
   if (!kinds.empty()) json[kTokenKindsKey] = std::move(kinds);

@@ -216,7 +216,11 @@ class Writer {
     if (fs::is_directory(options_.source)) {
       copy_tokenizer();
     } else {
-      write_text("tokenizer.json", hf_tokenizer_text(tokenizer));
+      if (tokenizer.model == "spm") {
+        write_text("tokenizer.model", tokenizer.sentencepiece);
+      } else {
+        write_text("tokenizer.json", hf_tokenizer_text(tokenizer));
+      }
       write_text("tokenizer_config.json", hf_tokenizer_config_text(config, tokenizer));
     }
     write_text("generation_config.json", hf_generation_config_text(tokenizer));
@@ -226,7 +230,7 @@ class Writer {
     again.name = config.name;  // may be any bytes in a GGUF file, and is for people only
     check(again == config, "quantize: the configuration of '{}' cannot be written to config.json", options_.source);
     check(read_hf_tokenizer(partial_, object, config.vocab) == tokenizer,
-          "quantize: the tokenizer of '{}' cannot be written to tokenizer.json", options_.source);
+          "quantize: the tokenizer of '{}' cannot be written to a directory", options_.source);
   }
 
   bool is_done(const Shard& shard) const {

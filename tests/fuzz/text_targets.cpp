@@ -1,4 +1,4 @@
-// Templates, patterns and text.
+// Templates, patterns, text, and SentencePiece's models.
 #include <nlohmann/json.hpp>
 
 #include "base/mapped_file.h"
@@ -6,8 +6,10 @@
 #include "engine/jinja/template.h"
 #include "models/normalize.h"
 #include "models/pre_tokenizers.h"
+#include "models/sentencepiece.h"
 #include "models/split_pattern.h"
 #include "tests/fuzz/target.h"
+#include "tests/models/sentencepiece_writer.h"
 #include "tests/test_data.h"
 #include "tests/tiny_model.h"
 
@@ -136,6 +138,32 @@ std::vector<std::string> tokenizer_seeds() {
   return seeds;
 }
 
+// tokenizer.model. The library must not be led astray by its text either.
+bool run_tokenizer_model(std::string_view input) {
+  return accepted([&] {
+    const Tokenizer tokenizer(read_sentencepiece(std::string(input), "tokenizer.model"));
+    use(tokenizer);
+    for (const int32_t id : tokenizer.encode("\u2460\ufb03ce\u3000abcab \u200b e\u0301\xFF  the\xC3", false)) {
+      promise(id >= 0 && id < tokenizer.vocab_size(), "ids are in the vocabulary");
+    }
+  });
+}
+
+std::vector<std::string> tokenizer_model_seeds() {
+  const auto golden =
+      nlohmann::json::parse(read_text_file(source_file("tests/models/golden_sentencepiece.json"), size_t{1} << 24));
+  std::vector<std::string> seeds;
+  for (const auto& entry : golden) seeds.push_back(SentencePieceWriter::golden(entry).file());
+  // Little beside the table of normalization, so that damage meets it.
+  SentencePieceWriter w;
+  w.piece("<unk>", 0, 2);
+  for (const char* token : {"\u2581", "a", "y", "x", "\u2581y"}) w.piece(token, -1, 1);
+  w.piece("the", -1, 4);
+  w.charsmap = from_base64(golden["rules"]["charsmap"]);
+  for (const int64_t type : {1, 2}) w.type = type, seeds.push_back(w.file());
+  return seeds;
+}
+
 // Pattern, NUL, text.
 bool run_pattern(std::string_view input) {
   const size_t nul = std::min(input.find('\0'), input.size());
@@ -176,14 +204,21 @@ std::vector<std::string> pattern_words() {
 
 std::vector<Target> text_targets() {
   // A template may make a text of 16 MiB, and lists of as many values as its budget pays for.
-  return {{"template", run_template, template_seeds, template_words(), 4000, size_t{256} << 20},
-          {"tokenizer",
-           run_tokenizer,
-           tokenizer_seeds,
-           {"<|im_end|>", "<tool>", "\xC3\xA9", " \n", "'ll", "\u0130", "\u00A0"},
-           3000,
-           1 << 20},
-          {"pattern", run_pattern, pattern_seeds, pattern_words(), 3000, 1 << 20}};
+  return {
+      {"template", run_template, template_seeds, template_words(), 4000, size_t{256} << 20},
+      {"tokenizer",
+       run_tokenizer,
+       tokenizer_seeds,
+       {"<|im_end|>", "<tool>", "\xC3\xA9", " \n", "'ll", "\u0130", "\u00A0"},
+       3000,
+       1 << 20},
+      {"tokenizer_model",
+       run_tokenizer_model,
+       tokenizer_model_seeds,
+       {"\x1a\x02\x20\x01", std::string("\x1a\x02\x18\0", 4), "\x12\x02\x18\x01", "\x12\x02\x18\x02", "<s>", "\u2581"},
+       1500,
+       16 << 20},
+      {"pattern", run_pattern, pattern_seeds, pattern_words(), 3000, 1 << 20}};
 }
 
 }  // namespace quire::fuzz

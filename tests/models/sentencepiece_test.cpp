@@ -12,6 +12,7 @@
 #include "models/tokenizer.h"
 #include "tests/expect_error.h"
 #include "tests/models/gguf_writer.h"
+#include "tests/models/sentencepiece_writer.h"
 #include "tests/temp_dir.h"
 #include "tests/test_data.h"
 
@@ -37,6 +38,12 @@ GgufWriter writer_of(const json& model) {
   w.u32("tokenizer.ggml.unknown_token_id", model["unknown"]);
   w.boolean("tokenizer.ggml.add_bos_token", false);
   w.boolean("tokenizer.ggml.add_space_prefix", model["add_space_prefix"]);
+  w.boolean("tokenizer.ggml.remove_extra_whitespaces", model["remove_extra_whitespaces"]);
+  const std::string map = from_base64(model["charsmap"]);
+  if (!map.empty()) {
+    w.raw("tokenizer.ggml.precompiled_charsmap", 9,
+          GgufWriter::bytes_of(uint32_t(GgufType::i8)) + GgufWriter::bytes_of(uint64_t(map.size())) + map);
+  }
   return w;
 }
 
@@ -49,7 +56,7 @@ class SentencePieceFile : public testing::Test {
 };
 
 TEST_F(SentencePieceFile, GivesTheIdsOfSentencePiece) {
-  for (const char* name : {"bytes", "plain"}) {
+  for (const char* name : {"bytes", "plain", "rules", "rules_keep_spaces"}) {
     const json& model = golden()[name];
     const Tokenizer tokenizer(read(writer_of(model)));
     ASSERT_GE(model["cases"].size(), 30u);
@@ -106,22 +113,27 @@ TEST_F(SentencePieceFile, RefusesWhatItCannotRun) {
   const GgufWriter good = writer_of(golden()["plain"]);
   GgufWriter w = good;
   w.raw("tokenizer.ggml.precompiled_charsmap", 9,
-        GgufWriter::bytes_of(uint32_t(0)) + GgufWriter::bytes_of(uint64_t(0)));
-  expect_error([&] { read(w); }, {"precompiled_charsmap"});
+        GgufWriter::bytes_of(uint32_t(0)) + GgufWriter::bytes_of(uint64_t(3)) + "abc");
+  expect_error([&] { read(w); }, {"tokenizer.gguf", "the table of normalization is damaged"});
   w = good;
-  w.boolean("tokenizer.ggml.remove_extra_whitespaces", true);
-  expect_error([&] { read(w); }, {"remove_extra_whitespaces"});
-  w = good;
-  w.erase("tokenizer.ggml.scores");
-  w.raw("tokenizer.ggml.scores", 9,
-        GgufWriter::bytes_of(uint32_t(6)) + GgufWriter::bytes_of(uint64_t(1)) + GgufWriter::bytes_of(0.0f));
+  const auto scores = [&](const std::vector<float>& values) {
+    w.erase("tokenizer.ggml.scores");
+    std::string bytes;
+    for (const float value : values) bytes += GgufWriter::bytes_of(value);
+    w.raw("tokenizer.ggml.scores", 9,
+          GgufWriter::bytes_of(uint32_t(6)) + GgufWriter::bytes_of(uint64_t(values.size())) + bytes);
+  };
+  scores({0});
   expect_error([&] { read(w); }, {"700 tokens but 1 scores"});
-  TokenizerData data = read(good);
-  data.scores[7] = std::numeric_limits<float>::quiet_NaN();
-  expect_error([&] { Tokenizer{data}; }, {"token 7 has the score nan"});
-  data = read(good);
-  data.unknown = -1;
-  expect_error([&] { Tokenizer(data).encode("\u65e5\u672c", false); }, {"has no token in this vocabulary"});
+  std::vector<float> values(700, 0.0f);
+  values[7] = std::numeric_limits<float>::quiet_NaN();
+  scores(values);
+  expect_error([&] { read(w); }, {"token 7 has the score nan"});
+  w = good;
+  w.erase("tokenizer.ggml.unknown_token_id");
+  w.erase("tokenizer.ggml.token_type");
+  w.u32("tokenizer.ggml.unknown_token_id", UINT32_MAX);
+  expect_error([&] { read(w); }, {"tokenizer.gguf", "unk"});
 }
 
 }  // namespace

@@ -1,35 +1,56 @@
 // Files as SentencePiece writes them (ModelProto), field by field.
 #pragma once
-#include <cstdint>
-#include <cstring>
+#include <nlohmann/json.hpp>
 #include <string>
+
+#include "models/protobuf.h"
 
 namespace quire {
 
+// Bytes of base64, with whole quartets.
+inline std::string from_base64(const std::string& text) {
+  const std::string letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  std::string out;
+  for (size_t at = 0; at + 4 <= text.size(); at += 4) {
+    uint32_t bits = 0;
+    for (size_t i = 0; i < 4; ++i) bits = bits << 6 | uint32_t(letters.find(text[at + i]) % 64);
+    for (const int shift : {16, 8, 0}) out += char(bits >> shift);
+  }
+  while (!text.empty() && out.size() + size_t(text.ends_with("==") ? 2 : text.ends_with("=")) > text.size() / 4 * 3)
+    out.pop_back();
+  return out;
+}
+
 struct SentencePieceWriter {
   int64_t type = 2, unknown = 0, bos = 1, eos = 2;  // type: BPE
-  bool prefix = true, removes_space = false;
-  std::string charsmap;
+  bool prefix = true, removes_space = false, bytes = false;
+  std::string charsmap, extra;  // extra: put behind the rest
   std::string pieces;
 
-  static std::string varint(uint64_t x) {
-    std::string out;
-    for (; x >= 128; x >>= 7) out += char(x | 128);
-    return out += char(x);
-  }
-  static std::string number(int field, int64_t x) { return varint(uint64_t(field) << 3) + varint(uint64_t(x)); }
-  static std::string text(int field, const std::string& x) {
-    return varint(uint64_t(field) << 3 | 2) + varint(x.size()) + x;
-  }
   void piece(const std::string& token, float score, int64_t kind) {
-    std::string bytes(4, '\0');
-    std::memcpy(bytes.data(), &score, 4);
-    pieces += text(1, text(1, token) + varint(2 << 3 | 5) + bytes + number(3, kind));
+    pieces += proto_text(1, proto_text(1, token) + proto_float(2, score) + proto_integer(3, kind));
+    bytes = bytes || kind == 6;
   }
   std::string file() const {
     return pieces +
-           text(2, number(3, type) + number(40, unknown) + number(41, bos) + number(42, eos) + number(43, -1)) +
-           text(3, text(1, "identity") + text(2, charsmap) + number(3, prefix) + number(4, removes_space));
+           proto_text(2, proto_integer(3, type) + proto_integer(35, bytes) + proto_integer(40, unknown) +
+                             proto_integer(41, bos) + proto_integer(42, eos) + proto_integer(43, -1)) +
+           proto_text(3, proto_text(1, "identity") + proto_text(2, charsmap) + proto_integer(3, prefix) +
+                             proto_integer(4, removes_space)) +
+           extra;
+  }
+
+  // A model of tools/golden_sentencepiece.py.
+  static SentencePieceWriter golden(const nlohmann::json& model) {
+    SentencePieceWriter w;
+    for (size_t i = 0; i < model["tokens"].size(); ++i) {
+      w.piece(model["tokens"][i], model["scores"][i], model["types"][i]);
+    }
+    w.type = model["model_type"];
+    w.charsmap = from_base64(model["charsmap"]);
+    w.prefix = model["add_space_prefix"];
+    w.removes_space = model["remove_extra_whitespaces"];
+    return w;
   }
 };
 

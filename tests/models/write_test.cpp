@@ -311,6 +311,56 @@ TEST_F(Write, TokenizersComeBackWhole) {
   }
 }
 
+// A SentencePiece vocabulary becomes tokenizer.model, with its normalization, its special tokens and their white space.
+TEST_F(Write, SentencePieceOfAGgufFileIsWritten) {
+  const TinyModel model = make_tiny_model();
+  std::vector<std::string> tokens = {"<unk>", "<s>", "</s>", "<|end|>", "<tool>", "\u2581", "a", "b", "ab", "\u2581ab"};
+  std::vector<int32_t> types = {2, 3, 3, 3, 4, 1, 1, 1, 1, 5};
+  for (int byte = 0; byte < 256; ++byte) tokens.push_back(fmt::format("<0x{:02X}>", byte)), types.push_back(6);
+  ASSERT_GE(model.tokenizer.tokens.size(), tokens.size());
+  while (tokens.size() < model.tokenizer.tokens.size()) tokens.push_back(fmt::format("w{}", tokens.size()));
+  types.resize(tokens.size(), 1);
+  const auto golden = nlohmann::json::parse(std::ifstream(source_file("tests/models/golden_sentencepiece.json")));
+  const std::string map = from_base64(golden["rules"]["charsmap"]);
+  GgufWriter w = tiny_gguf_writer(model);
+  for (const char* key :
+       {"model", "pre", "tokens", "token_type", "merges", "eos_token_id", "unknown_token_id", "padding_token_id"})
+    w.erase(std::string("tokenizer.ggml.") + key);
+  w.text("tokenizer.ggml.model", "llama");
+  w.texts("tokenizer.ggml.tokens", tokens);
+  w.i32s("tokenizer.ggml.token_type", types);
+  std::string scores;
+  for (size_t i = 0; i < tokens.size(); ++i) scores += GgufWriter::bytes_of(-float(i));
+  w.raw("tokenizer.ggml.scores", 9, GgufWriter::bytes_of(uint32_t(6)) + GgufWriter::bytes_of(tokens.size()) + scores);
+  w.u32("tokenizer.ggml.eos_token_id", 2);
+  w.u32("tokenizer.ggml.eot_token_id", 3);
+  w.boolean("tokenizer.ggml.remove_extra_whitespaces", true);
+  w.raw("tokenizer.ggml.precompiled_charsmap", 9,
+        GgufWriter::bytes_of(uint32_t(GgufType::i8)) + GgufWriter::bytes_of(map.size()) + map);
+  write_file(source_, w.file());
+  quantize(source_, "w8a8", options());
+  EXPECT_FALSE(fs::exists(out_ + "/tokenizer.json"));
+  TokenizerData a = Checkpoint::open(source_).tokenizer(), b = Checkpoint::open(out_).tokenizer();
+  EXPECT_TRUE(a == b);
+  EXPECT_THAT(b.eos, testing::ElementsAre(2, 3));
+  EXPECT_EQ(b.chat_template, model.tokenizer.chat_template);
+  const Tokenizer source(a), stored(b);
+  for (const char* text : {"ab  b ab<|end|> a<tool>b\n", " \u2460\u00e9 ab", "\xFF ab"}) {
+    EXPECT_EQ(source.encode(text), stored.encode(text)) << text;
+  }
+  // The rules make "ab" an "x", which is no token but a byte.
+  EXPECT_THAT(stored.encode("ab<|end|>a"), testing::ElementsAre(5, 10 + 'x', 3, 5, 6));
+  // What only tokenizer_config.json can say.
+  const std::string path = out_ + "/tokenizer_config.json";
+  auto config = nlohmann::json::parse(std::ifstream(path));
+  config["added_tokens_decoder"]["3"]["rstrip"] = true;
+  write_file(path, config.dump());
+  EXPECT_EQ(Tokenizer(Checkpoint::open(out_).tokenizer()).encode("<|end|> a"), stored.encode("<|end|>a"));
+  config["added_tokens_decoder"]["3"]["content"] = "<|End|>";
+  write_file(path, config.dump());
+  expect_error([&] { Checkpoint::open(out_); }, {"tokenizer_config.json", "added token 3", "<|end|>"});
+}
+
 // Tokenizers of directories, of every kind, are copied: a vocabulary of the tiny model's size in each golden form.
 TEST_F(Write, TokenizersOfDirectoriesAreCopied) {
   const std::string dir = dir_.file("hf");
