@@ -340,6 +340,9 @@ not nope, nope or 'z', (nope if false else 1), nope|first is defined
 "a" if 1 else "b" if 0 else "c", ("x" if 0 else "y" if 0)|length
 "hello world foo"|capitalize|replace("w", "W")|length * 2 + 1
 ''.join(['a','b'])|upper ~ 'c' in ['ABc']
+'{}x{}'.format(1, 'é'), '{0}{1}{0}'.format('a', n), '{a}-{}'.format(l, a=2), '{{}}{}'.format(f), '<{}>'.format('x')|length
+{'é': '日😀', 'a': [1.5, '\\n']}|tojson(ensure_ascii=true), 'é'|tojson(ensure_ascii=false), '\\x7f'|tojson(true)
+n|select('string')|list, nope|map('upper')|list, n|selectattr('x')|list, 0|reject('odd')|list, ''|map('upper')|list, n|rejectattr('q')|list|length
 """.strip().split("\n")
 
 STATEMENTS = [
@@ -380,7 +383,7 @@ STATEMENTS = [
     "{% nostatement %}", "{% if a %}", "{% endif %}", "{% for x in l %}{% endif %}{% endfor %}", "{{ a", "{{ a }", "{% if a }}", "{{ (1 }}", "{{ 1) }}", "{{ [1 }}", "{{ }}", "{% set %}", "{% set 1 = 2 %}", "{% for in l %}{% endfor %}", "{% for x l %}{% endfor %}",
     "{{ a b }}", "{{ 'abc }}", "{# open", "{% raw %} x", "{{ a.. }}", "{{ a. }}", "{{ |upper }}", "{{ a| }}", "{{ a is }}", "{{ @ }}", "{{ a ? b : c }}", "{% break %}", "{% macro f(x, x) %}{% endmacro %}", "{% macro f(a=1, b) %}{% endmacro %}",
     "{% macro f(x) %}{% endmacro %}{{ f(1, 2) }}", "{% macro f(x) %}{% endmacro %}{{ f(y=2) }}", "{{ l.append(4) }}", "{{ d.update({'a': 1}) }}", "{% set d.y = 2 %}", "{{ range(1000000)|list }}", "{% set x, y = 1, 2, 3 %}", "{% set x, y = [1] %}",
-    "{{ {[]: 1} }}", "{{ [1, 'a']|sort }}", "{{ 'a'|abs }}", "{{ d|tojson|nope }}", "{{ nope|tojson }}", "{{ l[::0] }}", "{{ s.upper(1) }}", "{{ s|upper(1) }}", "{{ s|trim('a', 'b') }}", "{{ s.split('') }}", "{{ dict(1) }}", "{{ 'a'.join([1]) }}",
+    "{{ {[]: 1} }}", "{{ [1, 'a']|sort }}", "{{ 'a'|abs }}", "{{ '{'.format(1) }}", "{{ '{} {}'.format(1) }}", "{{ '{x}'.format(1) }}", "{{ '}'.format() }}", "{{ 5|map('upper')|list }}", "{{ d|tojson|nope }}", "{{ nope|tojson }}", "{{ l[::0] }}", "{{ s.upper(1) }}", "{{ s|upper(1) }}", "{{ s|trim('a', 'b') }}", "{{ s.split('') }}", "{{ dict(1) }}", "{{ 'a'.join([1]) }}",
     "{{ 1 if }}", "{{ x is defined is true }}", "{{ a if b if c }}", "{% if a %}{% else %}{% elif b %}{% endif %}", "{% else %}", "{% elif a %}", "{{ 08 }}", "{{ (true if a) is defined }}{{ none.x is defined }}", "{% do l %}", "{% import 'x' as y %}", "{% include 'x' %}", "{% extends 'x' %}",
 ]
 

@@ -58,7 +58,6 @@ Value default_filter(const Value& value, const Arguments& a, Budget&) {
 
 Value tojson(const Value& value, const Arguments& a, Budget&) {
   const auto args = a.bind("tojson", {"ensure_ascii", "indent", "separators", "sort_keys"});
-  if (args[0] && args[0]->truth()) refuse("tojson with ensure_ascii is not supported");
   int64_t indent = -1;
   if (args[1] && !args[1]->is(Type::none)) {
     if (!args[1]->is(Type::integer)) refuse("tojson: indent is a {}, not an int", to_string(args[1]->type()));
@@ -71,7 +70,7 @@ Value tojson(const Value& value, const Arguments& a, Budget&) {
     item = to_text(args[2]->as_list().items[0]);
     key = to_text(args[2]->as_list().items[1]);
   }
-  return Value::text(to_json(value, indent, args[3] && args[3]->truth(), item, key));
+  return Value::text(to_json(value, args[0] && args[0]->truth(), indent, args[3] && args[3]->truth(), item, key));
 }
 
 Value replace_filter(const Value& value, const Arguments& a, Budget&) {

@@ -146,12 +146,17 @@ Value sum(const Value& value, const Arguments& a, Budget& budget) {
   return total;
 }
 
+// As Jinja's map, select and their kin: what is false, be it none or undefined, has no items.
+std::vector<Value> items_if_any(const Value& value, Budget& budget) {
+  return value.truth() ? iterate(value, budget) : std::vector<Value>{};
+}
+
 Value map(const Value& value, const Arguments& a, Budget& budget) {
   std::vector<Value> out;
   if (a.positional.empty()) {
     const auto args = a.bind("map", {"attribute", "default"});
     if (!args[0]) refuse("map needs the name of a filter or an attribute");
-    for (const Value& item : iterate(value, budget)) {
+    for (const Value& item : items_if_any(value, budget)) {
       out.push_back(value_at(item, *args[0], budget));
       if (out.back().is(Type::undefined) && args[1]) out.back() = *args[1];
     }
@@ -159,7 +164,7 @@ Value map(const Value& value, const Arguments& a, Budget& budget) {
   }
   if (!a.positional[0].is_text()) refuse("map needs the name of a filter, not a {}", to_string(a.positional[0].type()));
   const Arguments rest{{a.positional.begin() + 1, a.positional.end()}, a.named};
-  for (const Value& item : iterate(value, budget))
+  for (const Value& item : items_if_any(value, budget))
     out.push_back(apply_filter(a.positional[0].as_text(), item, rest, budget));
   return Value::list(std::move(out));
 }
@@ -173,7 +178,7 @@ Value select(const Value& value, const Arguments& a, Budget& budget) {
     refuse("the name of a test is a {}, not a text", to_string(a.positional[first].type()));
   const Arguments rest{{a.positional.begin() + static_cast<ptrdiff_t>(first + has_test), a.positional.end()}, a.named};
   std::vector<Value> out;
-  for (const Value& item : iterate(value, budget)) {
+  for (const Value& item : items_if_any(value, budget)) {
     const Value tested = kAttribute ? value_at(item, a.positional[0], budget) : item;
     const bool holds = has_test ? apply_test(a.positional[first].as_text(), tested, rest, budget) : tested.truth();
     if (holds == kKeep) out.push_back(item);

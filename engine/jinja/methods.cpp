@@ -123,6 +123,38 @@ Value join_method(const Value& self, const Arguments& a, Budget& budget) {
   return Value::text(std::move(out));
 }
 
+// Python's str.format with fields by order, number or name, without conversions and format specifications.
+Value format_method(const Value& self, const Arguments& a, Budget&) {
+  const std::string& form = self.as_text();
+  std::string out;
+  size_t next = 0;
+  for (size_t at = 0; at < form.size(); ++at) {
+    const size_t brace = std::min(form.find_first_of("{}", at), form.size());
+    append_text(out, std::string_view(form).substr(at, brace - at));
+    at = brace;
+    if (at == form.size()) break;
+    if (at + 1 < form.size() && form[at + 1] == form[at]) {
+      append_text(out, std::string_view(form).substr(at++, 1));
+      continue;
+    }
+    const size_t end = form.find('}', at);
+    if (form[at] == '}' || end == std::string::npos) refuse("format: a single '{}' in the text", form[at]);
+    const std::string_view field = std::string_view(form).substr(at + 1, end - at - 1);
+    const bool number = field.find_first_not_of("0123456789") == std::string_view::npos && field.size() < 4;
+    const size_t index = field.empty() ? next++ : number ? size_t(std::stoi(std::string(field))) : SIZE_MAX;
+    const auto named =
+        std::find_if(a.named.begin(), a.named.end(), [&](const auto& argument) { return argument.first == field; });
+    if (index < a.positional.size())
+      append_text(out, to_text(a.positional[index]));
+    else if (!field.empty() && !number && named != a.named.end())
+      append_text(out, to_text(named->second));
+    else
+      refuse("format: there is no argument for '{{{}}}', or it is more than a name", std::string(field));
+    at = end;
+  }
+  return Value::text(std::move(out));
+}
+
 // Like Python's is...(): all characters, and at least one.
 template <bool (*kIs)(std::string_view)>
 Value all_method(const Value& self, const Arguments& a, Budget& budget) {
@@ -205,6 +237,7 @@ const Methods* methods_of(const Value& value) {
       {"rfind", find_method<true>},
       {"count", count_method},
       {"join", join_method},
+      {"format", format_method},
       {"isspace", all_method<is_space>},
       {"isalpha", all_method<is_letter>},
       {"isdigit", all_method<is_digit>},

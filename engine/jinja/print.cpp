@@ -4,6 +4,7 @@
 #include <cmath>
 #include <functional>
 
+#include "base/utf8.h"
 #include "engine/jinja/text.h"
 #include "engine/jinja/value.h"
 
@@ -54,7 +55,27 @@ void append_quoted(std::string& out, const std::string& s) {
   append_text(out, std::string(1, quote));
 }
 
+// Characters outside ASCII as UTF-16 in hexadecimal digits.
+std::string ascii_only(const std::string& text) {
+  std::string out;
+  const auto add = [&](uint32_t unit) { out += fmt::format("\\u{:04x}", unit); };
+  for (size_t at = 0, size = 0; at < text.size(); at += size) {
+    size = std::max<size_t>(1, utf8_sequence(text, at));
+    const uint32_t c = size > 1 ? utf8_decode(text, at) : static_cast<unsigned char>(text[at]);
+    if (c >= 0x10000) {
+      add(0xD800 + ((c - 0x10000) >> 10));
+      add(0xDC00 + ((c - 0x10000) & 0x3FF));
+    } else if (c == 0x7F || size > 1) {
+      add(c);
+    } else {
+      out += text[at];
+    }
+  }
+  return out;
+}
+
 struct Json {
+  bool ensure_ascii;
   int64_t indent;
   bool sort_keys;
   std::string_view item_separator, key_separator;
@@ -92,7 +113,7 @@ struct Json {
             quoted += c;
       }
     }
-    append_text(out, quoted + "\"");
+    append_text(out, (ensure_ascii ? ascii_only(quoted) : quoted) + "\"");
   }
 
   void line(int64_t level) {
@@ -209,10 +230,10 @@ std::string to_text(const Value& value) {
   return out;
 }
 
-std::string to_json(const Value& value, int64_t indent, bool sort_keys, std::string_view item_separator,
-                    std::string_view key_separator) {
+std::string to_json(const Value& value, bool ensure_ascii, int64_t indent, bool sort_keys,
+                    std::string_view item_separator, std::string_view key_separator) {
   if (indent > 64) refuse("tojson: an indent of {}; at most 64 is supported", indent);
-  Json json{indent, sort_keys, item_separator, key_separator, {}};
+  Json json{ensure_ascii, indent, sort_keys, item_separator, key_separator, {}};
   json.value(value, 0);
   return std::move(json.out);
 }

@@ -152,9 +152,9 @@ bool contains(const Value& container, const Value& item, Budget& budget);
 std::string to_text(const Value& value);                 // Python's str()
 void append_repr(std::string& out, const Value& value);  // Python's repr()
 std::string number_text(double value);
-// Python's json.dumps(ensure_ascii=False); indent < 0: on one line.
-std::string to_json(const Value& value, int64_t indent, bool sort_keys, std::string_view item_separator,
-                    std::string_view key_separator);
+// Python's json.dumps(); indent < 0: on one line.
+std::string to_json(const Value& value, bool ensure_ascii, int64_t indent, bool sort_keys,
+                    std::string_view item_separator, std::string_view key_separator);
 
 // What `for` and the list filters go through: items, keys of a dict, characters; undefined has none. Failure for the
 // rest.
