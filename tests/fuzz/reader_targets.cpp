@@ -5,6 +5,7 @@
 #include "models/safetensors.h"
 #include "tests/fuzz/target.h"
 #include "tests/models/quantized_model.h"
+#include "tests/models/sentencepiece_writer.h"
 #include "tests/temp_dir.h"
 #include "tests/tiny_model.h"
 
@@ -244,7 +245,14 @@ std::vector<std::string> hf_tokenizer_seeds() {
       {"single", {{{"SpecialToken", {{"id", "<|im_start|>"}, {"type_id", 0}}}}, {{"Sequence", {{"id", "A"}}}}}}};
   tokenizer["model"]["ignore_merges"] = true;
   const std::string tokenizer_config = tiny_hf_tokenizer_config(model).dump();
+  SentencePieceWriter pieces;
+  int64_t kind = 2;
+  for (const char* token : {"<unk>", "<s>", "</s>"}) pieces.piece(token, 0, std::exchange(kind, 3));
+  for (const char* token : {"\u2581", "l", "o", "lo", "the"}) pieces.piece(token, -1, 1);
+  const std::string added = R"({"bos_token": "<s>", "unk_token": {"content": "<unk>"}, "added_tokens_decoder": {
+      "2": {"content": "</s>", "special": true, "rstrip": true}, "10": {"content": "<|im_end|>", "lstrip": true}}})";
   return {bundle({{"config.json", config}, {"tokenizer.json", plain}, {"tokenizer_config.json", tokenizer_config}}),
+          bundle({{"config.json", "{}"}, {"tokenizer.model", pieces.file()}, {"tokenizer_config.json", added}}),
           bundle({{"config.json", "{}"},
                   {"tokenizer.json", tokenizer.dump()},
                   {"generation_config.json", R"({"eos_token_id": 2})"},

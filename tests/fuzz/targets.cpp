@@ -15,6 +15,7 @@ constexpr std::string_view kMark = "\n=== ";
 constexpr const char* kNames[] = {"config.json",
                                   "hf_quant_config.json",
                                   "tokenizer.json",
+                                  "tokenizer.model",
                                   "tokenizer_config.json",
                                   "generation_config.json",
                                   "chat_template.jinja",
