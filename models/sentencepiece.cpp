@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/printable.h"
+#include "models/normalize.h"
 #include "models/sentencepiece_model.h"
 
 namespace quire {
@@ -34,18 +35,42 @@ void load(SentencePieceProcessor& processor, std::string_view model, const std::
 struct SentencePiece::State {
   std::string_view model;
   std::string where;
-  bool prefix = false;
+  SentencePieceTraits traits;
   int32_t unknown = -1;
   SentencePieceProcessor whole;
-  // Without the space in front, which only texts that are no UTF-8 need: loaded when the first comes.
+  // Without the space in front, which only long texts and those that are no UTF-8 need: loaded when the first comes.
   mutable std::once_flag bare_once;
   mutable SentencePieceProcessor bare;
   std::array<int32_t, 256> bytes;
+  // By two bytes: whether a token has them side by side. Where none has, a text can be cut without changing its ids.
+  // The library takes two to three times longer for a long text in one piece. Empty: texts are not cut.
+  std::vector<bool> joined;
 
   const SentencePieceProcessor& without_prefix() const {
-    if (!prefix) return whole;
+    if (!traits.prefix) return whole;
     std::call_once(bare_once, [&] { load(bare, std::string(model) += kWithoutPrefix, where); });
     return bare;
+  }
+  void find_joined() {
+    if (!traits.merges) return;
+    joined.assign(65536, false);
+    for (int id = 0; id < whole.GetPieceSize(); ++id) {
+      const std::string& piece = whole.IdToPiece(id);
+      if (piece.find(' ') != std::string::npos) return joined.clear();  // may be meant as it is, or not
+      for (size_t i = 1; i < piece.size(); ++i) joined[pair(piece[i - 1], piece[i])] = true;
+    }
+  }
+  static size_t pair(char a, char b) { return size_t{static_cast<uint8_t>(a)} << 8 | static_cast<uint8_t>(b); }
+  // Where to cut a text: before a character, some way in.
+  size_t cut(std::string_view text) const {
+    constexpr size_t kLeast = 2048;
+    for (size_t at = kLeast; !joined.empty() && at < text.size(); ++at) {
+      // Spaces are the last and first byte of their letter.
+      const char before = text[at - 1] == ' ' ? kSpaceLetter.back() : text[at - 1];
+      const char after = text[at] == ' ' ? kSpaceLetter.front() : text[at];
+      if ((after & 0xC0) != 0x80 && !joined[pair(before, after)]) return at;
+    }
+    return text.size();
   }
   TokenKind kind(int id) const {
     return whole.IsUnknown(id)   ? TokenKind::unknown
@@ -60,12 +85,13 @@ SentencePiece::SentencePiece(std::string_view model, const std::string& where) :
   State& s = *state_;
   s.model = model;
   s.where = where;
-  s.prefix = check_sentencepiece_model(model, where);
+  s.traits = check_sentencepiece_model(model, where);
   load(s.whole, model, where);
   for (int id = 0; id < s.whole.GetPieceSize(); ++id) {
     check(std::isfinite(s.whole.GetScore(id)), "{}: token {} has the score {}", where, id, s.whole.GetScore(id));
     if (s.whole.IsUnknown(id)) s.unknown = id;  // one is, as the library has seen to; unk_id() goes by its spelling
   }
+  s.find_joined();
   s.bytes.fill(s.unknown);
   for (int id = 0; id < s.whole.GetPieceSize(); ++id) {
     if (!s.whole.IsByte(id)) continue;
@@ -86,17 +112,21 @@ TokenizerData SentencePiece::describe() const {
   data.unknown = state_->unknown, data.bos = p.bos_id(), data.pad = p.pad_id();
   if (p.eos_id() >= 0) data.eos = {p.eos_id()};
   data.add_bos = data.bos >= 0;
-  data.add_prefix_space = state_->prefix;
+  data.add_prefix_space = state_->traits.prefix;
   return data;
 }
 
 void SentencePiece::encode(std::string_view text, bool prefix, std::vector<int32_t>& out) const {
   check(text.size() < INT32_MAX, "tokenizer: a text of {} bytes is too long", text.size());
-  const SentencePieceProcessor& processor = prefix ? state_->whole : state_->without_prefix();
   std::vector<int> ids;
-  const auto status = processor.Encode({text.data(), text.size()}, &ids);
-  check(status.ok(), "tokenizer: SentencePiece cannot encode this text: {}", printable(status.ToString()));
-  out.insert(out.end(), ids.begin(), ids.end());
+  for (; !text.empty(); prefix = false) {
+    const std::string_view piece = text.substr(0, state_->cut(text));
+    const SentencePieceProcessor& processor = prefix ? state_->whole : state_->without_prefix();
+    const auto status = processor.Encode({piece.data(), piece.size()}, &ids);
+    check(status.ok(), "tokenizer: SentencePiece cannot encode this text: {}", printable(status.ToString()));
+    out.insert(out.end(), ids.begin(), ids.end());
+    text.remove_prefix(piece.size());
+  }
 }
 
 int32_t SentencePiece::byte_id(uint8_t byte) const { return state_->bytes[byte]; }

@@ -77,8 +77,9 @@ void check_charsmap(std::string_view map, const std::string& where) {
 
 }  // namespace
 
-bool check_sentencepiece_model(std::string_view model, const std::string& where) {
+SentencePieceTraits check_sentencepiece_model(std::string_view model, const std::string& where) {
   bool prefix = true, trainer = false, normalizer = false;
+  bool bpe = false, bytes = false, maps = false, removes = true;  // the message's defaults
   ProtoFields fields(model, where);
   while (fields.next()) {
     const uint32_t field = fields.number();
@@ -89,11 +90,15 @@ bool check_sentencepiece_model(std::string_view model, const std::string& where)
     while (m.next()) {
       if (field == kTrainer) {
         check(m.number() != kSpaceIsSuffix || m.integer() == 0, "{}: white space as a suffix is not supported", where);
+        if (m.number() == kModelType) bpe = m.integer() == kBpe;
+        if (m.number() == kByteFallback) bytes = m.integer() != 0;
         continue;
       }
       if (m.number() == kCharsmap) check_charsmap(m.text(), where);
       if (field == kDenormalizer) continue;
+      if (m.number() == kCharsmap) maps = !m.text().empty();
       if (m.number() == kPrefix) prefix = m.integer() != 0;
+      if (m.number() == kRemoveSpaces) removes = m.integer() != 0;
       check(m.number() != kEscapeSpaces || m.integer() != 0, "{}: spaces that are not escaped are not supported",
             where);
     }
@@ -101,7 +106,7 @@ bool check_sentencepiece_model(std::string_view model, const std::string& where)
   // They are behind the vocabulary, and have defaults: without them a model would become one of another kind.
   check(trainer && normalizer, "{}: the model does not say how it was trained and how it normalizes: it is not whole",
         where);
-  return prefix;
+  return {prefix, bpe && bytes && !maps && !removes};
 }
 
 std::string sentencepiece_model(const SentencePieceVocabulary& v) {

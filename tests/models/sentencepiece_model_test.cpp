@@ -8,6 +8,7 @@
 #include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <random>
 
 #include "models/sentencepiece.h"
 #include "models/tokenizer.h"
@@ -62,6 +63,22 @@ TEST(SentencePieceModel, WhatFollowsBytesThatAreNoTextHasNoSpaceInFront) {
                 testing::ElementsAre("<s>", "\u2581a", "<0xFF>", "a"))
         << name;
   }
+}
+
+// Long texts are cut; a token with a space in it, which no text has, keeps them whole.
+TEST(SentencePieceModel, LongTextsHaveTheSameIds) {
+  SentencePieceWriter w = SentencePieceWriter::golden(golden()["bytes"]);
+  const Tokenizer cut = tokenizer_of(w.file());
+  w.piece("no cuts", -99, 1);
+  const Tokenizer whole = tokenizer_of(w.file());
+  std::mt19937_64 rng(std::random_device{}());
+  std::vector<std::string> texts;
+  for (const json& c : golden()["bytes"]["cases"]) texts.push_back(c["text"]);
+  std::string text;
+  while (text.size() < 60000) text += texts[rng() % texts.size()] + (rng() % 3 == 0 ? "\n" : "");
+  EXPECT_EQ(cut.encode(text, false), whole.encode(text, false));
+  EXPECT_EQ(cut.encode("\xFF" + text, false), whole.encode("\xFF" + text, false));
+  EXPECT_EQ(cut.decode(cut.encode(std::string(5000, 'a'), false)), std::string(5000, 'a'));
 }
 
 TEST(SentencePieceModel, RefusesWhatItCannotDo) {
