@@ -56,19 +56,19 @@ struct SentencePiece::State {
     joined.assign(65536, false);
     for (int id = 0; id < whole.GetPieceSize(); ++id) {
       const std::string& piece = whole.IdToPiece(id);
-      if (piece.find(' ') != std::string::npos) return joined.clear();  // may be meant as it is, or not
       for (size_t i = 1; i < piece.size(); ++i) joined[pair(piece[i - 1], piece[i])] = true;
     }
   }
-  static size_t pair(char a, char b) { return size_t{static_cast<uint8_t>(a)} << 8 | static_cast<uint8_t>(b); }
+  // Spaces count as their letter: its last byte before, its first after.
+  static size_t pair(char before, char after) {
+    const char a = before == ' ' ? kSpaceLetter.back() : before, b = after == ' ' ? kSpaceLetter.front() : after;
+    return size_t{static_cast<uint8_t>(a)} << 8 | static_cast<uint8_t>(b);
+  }
   // Where to cut a text: before a character, some way in.
   size_t cut(std::string_view text) const {
     constexpr size_t kLeast = 2048;
     for (size_t at = kLeast; !joined.empty() && at < text.size(); ++at) {
-      // Spaces are the last and first byte of their letter.
-      const char before = text[at - 1] == ' ' ? kSpaceLetter.back() : text[at - 1];
-      const char after = text[at] == ' ' ? kSpaceLetter.front() : text[at];
-      if ((after & 0xC0) != 0x80 && !joined[pair(before, after)]) return at;
+      if ((text[at] & 0xC0) != 0x80 && !joined[pair(text[at - 1], text[at])]) return at;
     }
     return text.size();
   }
