@@ -2,12 +2,24 @@
 #pragma once
 #include <gtest/gtest.h>
 
+#include <concepts>
 #include <initializer_list>
 #include <string>
 
 #include "base/error.h"
 
 namespace quire {
+
+// What it says; empty if there was none.
+template <std::invocable Fn>
+std::string error_of(Fn&& fn) {
+  try {
+    fn();
+  } catch (const Error& e) {
+    return e.what();
+  }
+  return {};
+}
 
 template <class Fn>
 void expect_error(Fn&& fn, std::initializer_list<std::string> parts) {

@@ -5,22 +5,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <functional>
 #include <utility>
 
+#include "tests/expect_error.h"
 #include "tests/temp_dir.h"
 
 namespace quire {
 namespace {
-
-std::string error_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return {};
-}
 
 std::string text_of(const MappedFile& file) {
   return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};

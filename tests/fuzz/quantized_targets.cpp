@@ -1,4 +1,5 @@
 // Directories that other programs quantized, damaged: what they wrote themselves, and what their layouts say.
+#include "tests/decode_all.h"
 #include "tests/fuzz/target.h"
 #include "tests/models/golden_quantized.h"
 #include "tests/models/quantized_model.h"
@@ -13,12 +14,7 @@ bool run_quantized(std::string_view input) {
   const std::string directory = put_bundle(input);
   return accepted([&] {
     const Checkpoint checkpoint = Checkpoint::open(directory);
-    std::vector<float> row;
-    for (const CheckpointTensor& t : checkpoint.tensors()) {
-      row.resize(size_t(t.tensor.cols));
-      for (int64_t r = 0; r < t.tensor.rows; ++r)
-        info(t.tensor.codec).decode(t.tensor, r, 0, t.tensor.cols, row.data());
-    }
+    decode_all(checkpoint);
     promise(
         checkpoint.cache_scales().empty() || int64_t(checkpoint.cache_scales().size()) == checkpoint.config().layers,
         "each layer has its cache scales");

@@ -2,6 +2,7 @@
 #include <filesystem>
 
 #include "base/mapped_file.h"
+#include "tests/decode_all.h"
 #include "tests/fuzz/target.h"
 #include "tests/temp_dir.h"
 
@@ -96,11 +97,7 @@ void use(const Tokenizer& tokenizer) {
 }
 
 void use(const Checkpoint& checkpoint) {
-  std::vector<float> row;
-  for (const CheckpointTensor& t : checkpoint.tensors()) {
-    row.resize(size_t(t.tensor.cols));
-    for (int64_t r = 0; r < t.tensor.rows; ++r) info(t.tensor.codec).decode(t.tensor, r, 0, t.tensor.cols, row.data());
-  }
+  decode_all(checkpoint);
   use(Tokenizer(checkpoint.tokenizer()));
 }
 

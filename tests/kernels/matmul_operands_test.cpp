@@ -1,8 +1,7 @@
 // Matmuls of empty operands, of wrong ones, and what they leave in the scratch.
 #include <gmock/gmock.h>
 
-#include <functional>
-
+#include "tests/expect_error.h"
 #include "tests/kernels/matmul_cases.h"
 
 namespace quire {
@@ -32,15 +31,6 @@ TEST_F(Matmul, ScratchIsGivenBack) {
   const size_t held = scratch.capacity();
   for (int i = 0; i < 20; ++i) matmul(ctx, x, packed, y.tensor());
   EXPECT_EQ(scratch.capacity(), held);
-}
-
-std::string error_of(const std::function<void()>& fn) {
-  try {
-    fn();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "";
 }
 
 TEST_F(Matmul, WrongOperandsAreRefused) {

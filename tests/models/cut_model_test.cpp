@@ -4,8 +4,8 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "engine/engine.h"
 #include "models/gguf.h"
+#include "tests/engine_logits.h"
 #include "tests/models/gguf_writer.h"
 #include "tests/temp_dir.h"
 #include "tests/test_data.h"
@@ -59,17 +59,7 @@ class CutModel : public testing::Test {
     options.max_batch = 1;
     options.chunk = chunk;
     options.memory_limit = int64_t{1} << 30;
-    const auto engine = Engine::open(options);
-    std::vector<std::vector<float>> rows;
-    Request request;
-    request.prompt = golden_["tokens"].get<std::vector<int32_t>>();
-    request.max_tokens = 1;
-    request.on_logits = [&](int64_t, std::span<const float> row) { rows.emplace_back(row.begin(), row.end()); };
-    engine->submit(std::move(request));
-    while (engine->busy()) {
-      for (const Event& e : engine->step()) EXPECT_EQ(e.error, "");
-    }
-    return rows;
+    return logits_of(std::move(options), golden_["tokens"].get<std::vector<int32_t>>());
   }
 
   static nlohmann::json golden_;

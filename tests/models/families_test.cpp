@@ -5,6 +5,7 @@
 #include "engine/engine.h"
 #include "models/checkpoint.h"
 #include "models/rope_scaling.h"
+#include "tests/engine_logits.h"
 #include "tests/expect_error.h"
 #include "tests/models/quantized_model.h"
 #include "tests/models/tiny_family.h"
@@ -32,17 +33,7 @@ std::vector<std::vector<float>> logits(const std::string& model, const std::vect
   options.max_batch = 1;
   options.chunk = o.chunk;
   options.memory_limit = int64_t{1} << 30;
-  const auto engine = Engine::open(options);
-  std::vector<std::vector<float>> rows;
-  Request request;
-  request.prompt = tokens;
-  request.max_tokens = 1;
-  request.on_logits = [&](int64_t, std::span<const float> row) { rows.emplace_back(row.begin(), row.end()); };
-  engine->submit(std::move(request));
-  while (engine->busy()) {
-    for (const Event& e : engine->step()) EXPECT_EQ(e.error, "");
-  }
-  return rows;
+  return logits_of(std::move(options), tokens);
 }
 
 class Families : public testing::TestWithParam<size_t> {

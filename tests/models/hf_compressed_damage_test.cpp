@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "models/linear.h"
+#include "tests/decode_all.h"
 #include "tests/expect_error.h"
 #include "tests/models/golden_quantized.h"
 #include "tests/models/safetensors_writer.h"
@@ -211,13 +212,7 @@ TEST_F(Damaged, FlippedBytesAreReadOrRefused) {
       damaged[at] = char(damaged[at] ^ (1 << (state >> 29) % 8));
       put("model.safetensors", damaged);
       try {
-        const Checkpoint checkpoint = Checkpoint::open(path_);
-        std::vector<float> row;
-        for (const CheckpointTensor& t : checkpoint.tensors()) {
-          row.resize(size_t(t.tensor.cols));
-          for (int64_t r = 0; r < t.tensor.rows; ++r)
-            info(t.tensor.codec).decode(t.tensor, r, 0, t.tensor.cols, row.data());
-        }
+        decode_all(Checkpoint::open(path_));
         ++read_well;
       } catch (const Error& e) {
         EXPECT_NE(std::string(e.what()), "");

@@ -3,25 +3,16 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <functional>
 #include <numeric>
 #include <set>
 
+#include "tests/expect_error.h"
 #include "tests/quant/codec_cases.h"
 
 namespace quire {
 namespace {
 
 using namespace testing_quant;
-
-std::string error_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return {};
-}
 
 TEST(Formats, EveryCodecIsListedOnceUnderItsName) {
   std::set<std::string> names;
