@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/printable.h"
+#include "models/normalize.h"
 #include "models/pre_tokenizers.h"
 #include "models/sentencepiece.h"
 #include "models/sentencepiece_model.h"
@@ -64,6 +65,10 @@ void read_spm(const GgufFile& file, TokenizerData& data) {
         data.kinds.size());
   SentencePieceVocabulary v;
   v.tokens = std::move(data.tokens), v.scores = std::move(*scores), v.kinds = std::move(data.kinds);
+  // Converters write these as they are found in a text.
+  for (size_t id = 0; id < v.tokens.size(); ++id) {
+    if (v.kinds[id] == TokenKind::user_defined) v.tokens[id] = replaced(v.tokens[id], " ", kSpaceLetter);
+  }
   v.unknown = data.unknown, v.bos = data.bos, v.pad = data.pad;
   if (!data.eos.empty()) v.eos = data.eos[0];
   v.charsmap = read_bytes(file, "tokenizer.ggml.precompiled_charsmap");
