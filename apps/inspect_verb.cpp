@@ -28,7 +28,7 @@ struct InspectOptions {
 };
 
 struct FormatGroup {
-  int64_t tensors = 0, values = 0, bytes = 0;
+  int64_t tensors = 0, values = 0, bytes = 0, outliers = 0;
   std::map<std::string, int64_t> parts = {};  // "down_proj": how many of them
   double bits_per_weight() const { return values > 0 ? 8.0 * double(bytes) / double(values) : 0.0; }
 };
@@ -44,7 +44,9 @@ std::string part_name(const std::string& name) {
   return all.substr(all.rfind('.') + 1);
 }
 
-int64_t bytes_of(const CheckpointTensor& t) { return tensor_bytes(format_of(t.tensor), t.tensor.rows, t.tensor.cols); }
+int64_t bytes_of(const CheckpointTensor& t) {
+  return tensor_bytes(format_of(t.tensor), t.tensor.rows, t.tensor.cols) + sparse_bytes(t.tensor.rows, t.outliers);
+}
 
 Contents contents_of(const Checkpoint& checkpoint) {
   Contents contents;
@@ -53,6 +55,7 @@ Contents contents_of(const Checkpoint& checkpoint) {
       group->tensors += 1;
       group->values += t.tensor.rows * t.tensor.cols;
       group->bytes += bytes_of(t);
+      group->outliers += t.outliers;
       group->parts[part_name(t.name)] += 1;
     }
   }
@@ -141,6 +144,10 @@ void print_file(const Checkpoint& checkpoint, const Contents& contents, bool ten
     std::string parts;
     for (const auto& [part, count] : group.parts)
       parts += fmt::format("{}{} {}", parts.empty() ? "" : ", ", harmless(part), count);
+    if (group.outliers > 0) {
+      parts += fmt::format("; with {} outliers in f16 ({:.2f} %)", group.outliers,
+                           100.0 * double(group.outliers) / double(group.values));
+    }
     out += fmt::format("  {:<16} {:>5} tensors {:>14} values {:>12} {:>7.3f} bits  {}\n", format, group.tensors,
                        group.values, bytes_text(group.bytes), group.bits_per_weight(), parts);
   }
@@ -187,6 +194,7 @@ nlohmann::json inspect_json(const Engine& engine, const Contents& contents, bool
     formats[format] = {{"tensors", group.tensors},
                        {"values", group.values},
                        {"bytes", group.bytes},
+                       {"outliers", group.outliers},
                        {"bits_per_weight", group.bits_per_weight()},
                        {"parts", group.parts}};
   object["parameters"] = contents.all.values;

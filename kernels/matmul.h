@@ -13,7 +13,7 @@
 //     (group sizes of w and x: one divides the other; a format with a group has groups however short K is; the groups
 //     of a two-level weight share one scale a row: to this rule it is an int8 matrix)
 //   int8 x, any other w: x is decoded and the rule for float x holds
-//   then y = y + bias[n], then y = y + residual[m][n].
+//   then y = y + bias[n], then y = y + residual[m][n]. Weights that lie beside the matrix come after it (sparse.h).
 #pragma once
 #include <string_view>
 #include <vector>

@@ -11,7 +11,7 @@ namespace quire {
 
 void check_blocks(const Context& ctx, const Checkpoint& checkpoint, const Tensor& t, const std::string& name) {
   const CodecInfo& codec = info(t.codec);
-  if (codec.group == 0) return;
+  if (codec.group == 0 || !codec.affine) return;
   constexpr float kLargestCode = 128.0f;
   std::atomic<int64_t> bad{-1};
   const int64_t rows = slice_rows(t.cols);

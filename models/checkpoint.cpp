@@ -90,6 +90,15 @@ const Tensor& Checkpoint::get(const std::string& name) const {
   return find(name)->tensor;
 }
 
+SparseMatrix Checkpoint::outliers(const std::string& name) const {
+  const Tensor& t = listed(name).tensor;
+  const auto found = state_->outliers.find(state_->by_name.at(name));
+  if (found == state_->outliers.end()) return {t.cols, std::vector<int32_t>(size_t(t.rows + 1), 0), {}};
+  SparseMatrix made = found->second.make();
+  for (const auto& source : found->second.sources) state_->release(source.data(), source.size());
+  return made;
+}
+
 bool Checkpoint::has(const std::string& name) const { return state_->by_name.count(name) > 0; }
 
 const CheckpointTensor& Checkpoint::listed(const std::string& name) const {
@@ -143,6 +152,12 @@ CheckpointTensor& CheckpointBuilder::add_made(std::string name, std::string sour
                                               std::function<void(const Tensor& to)> fill) {
   state_->made[state_->tensors.size()] = {std::move(fill), std::move(sources), {}};
   return add(std::move(name), std::move(source_name), place_tensor(nullptr, format, rows, cols));
+}
+
+void CheckpointBuilder::add_outliers(int64_t count, std::vector<std::span<const std::byte>> sources,
+                                     std::function<SparseMatrix()> make) {
+  state_->tensors.back().outliers = count;
+  state_->outliers[state_->tensors.size() - 1] = {std::move(make), std::move(sources)};
 }
 
 const std::byte* CheckpointBuilder::aligned(const std::byte* bytes, size_t size, size_t alignment) {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/sink.h"
+#include "kernels/sparse.h"
 #include "models/config.h"
 #include "models/tokenizer_data.h"
 #include "quant/scheme.h"
@@ -35,6 +36,7 @@ struct CheckpointTensor {
   std::optional<Format> activation = {};
   float input_scale = 0.0f;                          // of activations whose scale is static; 0: found at run time
   std::shared_ptr<const InputTransform> input = {};  // null: x as it is
+  int64_t outliers = 0;                              // f16 values that are added to its own: Checkpoint::outliers
 };
 
 class Checkpoint {
@@ -57,6 +59,7 @@ class Checkpoint {
   const std::vector<CheckpointTensor>& list() const;  // the same, for names, formats and shapes only: may have no data
   const CheckpointTensor* find(const std::string& name) const;  // null if absent
   const Tensor& get(const std::string& name) const;             // Error names what is missing
+  SparseMatrix outliers(const std::string& name) const;         // made anew; one without entries where there are none
   bool has(const std::string& name) const;
   // For its format and shape only: may have no data. Error names what is missing.
   const CheckpointTensor& listed(const std::string& name) const;

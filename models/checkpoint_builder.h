@@ -30,6 +30,12 @@ struct Checkpoint::State {
   };
   std::unordered_map<size_t, Made> made;  // by index in tensors
 
+  struct Outliers {
+    std::function<SparseMatrix()> make;
+    std::vector<std::span<const std::byte>> sources;  // what it reads
+  };
+  std::unordered_map<size_t, Outliers> outliers;  // by index in tensors
+
   void release(const std::byte* bytes, size_t size) const;  // if they lie in a file
 };
 
@@ -52,6 +58,8 @@ class CheckpointBuilder {
   CheckpointTensor& add_made(std::string name, std::string source_name, Format format, int64_t rows, int64_t cols,
                              std::vector<std::span<const std::byte>> sources,
                              std::function<void(const Tensor& to)> fill);
+  // Values beside the tensor that was added last: `make` gives so many entries.
+  void add_outliers(int64_t count, std::vector<std::span<const std::byte>> sources, std::function<SparseMatrix()> make);
   // The bytes themselves, or a copy that is kept if they are not aligned.
   const std::byte* aligned(const std::byte* bytes, size_t size, size_t alignment);
   // Every tensor belongs to the network and has its shape, and none is missing. To be called before the tokenizer is

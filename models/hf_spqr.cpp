@@ -5,8 +5,8 @@
 // Then
 //   s = ss (code_s - zs),  z = sz (code_z - zz),  value = s (code - z) + outlier,
 // each step rounded to F16. Outliers: row_offsets I32, O + 1 (rows one after the other) or O / 16 + 1 (entry j of 16
-// rows is of row j % 16); col_vals I32, the column in the low half, an F16 in the high one. in_perm I32, two columns a
-// word. It runs as the F16 matrix that the library's own `dequantize` gives: bit for bit its values, in 16 bits.
+// rows is of row j % 16, padded with zeros); col_vals I32, the column in the low half, an F16 in the high one. in_perm
+// I32, two columns a word. It runs as spqr3 with the outliers beside it, every number as the file has it.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -24,8 +24,6 @@ using Bytes = std::span<const std::byte>;
 constexpr int64_t kSide = 16;
 constexpr float kMost = 60000.0f, kMostF16 = 65504.0f;
 
-float half(float x) { return f16_to_f32(f32_to_f16(x)); }
-
 struct SpqrMatrix {
   int64_t rows, cols;
   Bytes words, offsets, col_vals;
@@ -39,51 +37,61 @@ struct SpqrMatrix {
   int64_t offset(int64_t i) const { return int32_t(load_word(offsets.data(), i)); }
   int64_t row_of(int64_t span, int64_t j) const { return spans == rows ? span : span * kSide + j % kSide; }
 
-  // Scale of scales, scale of zeros, zero of scales, zero of zeros of the tile whose first word this is.
-  std::array<float, 4> second_level(int64_t first) const {
+  // Of the tile whose first word this is: scale of scales, scale of zeros, zero of scales, zero of zeros.
+  uint64_t second_bits(int64_t first) const {
     uint64_t bits = 0;
     for (int64_t k = 0; k < kSide; ++k) bits |= (word(first + k) >> 54 & 0xFF) << (8 * (k / 2));
+    return bits;
+  }
+  std::array<float, 4> second_level(int64_t first) const {
+    const uint64_t bits = second_bits(first);
     std::array<float, 4> part;
     for (size_t i = 0; i < 4; ++i) part[i] = f16_to_f32(uint16_t(bits >> (16 * i)));
     return part;
   }
 
-  void decode_tile(int64_t tile_row, int64_t tile_col, float* out) const {  // out (16, cols) from its first column
-    const int64_t first = (tile_row * ((cols + kSide - 1) / kSide) + tile_col) * kSide;
-    const std::array<float, 4> part = second_level(first);
-    for (int64_t k = 0; k < kSide; ++k) {
-      const uint64_t w = word(first + k);
-      const float s = half(part[0] * half(float(w & 7) - part[2]));
-      const float z = half(part[1] * half(float(w >> 3 & 7) - part[3]));
-      for (int64_t c = tile_col * kSide; c < std::min(cols, (tile_col + 1) * kSide); ++c) {
-        const int q = int(w >> (6 + 3 * (c % kSide)) & 7);
-        out[k * cols + c] = half(s * half(float(q) - z));
+  // f(row, column, value) for the outliers of span after span, without padding.
+  template <class Fn>
+  void for_outliers(Fn&& f) const {
+    for (int64_t span = 0; span < spans; ++span) {
+      for (int64_t j = offset(span); j < offset(span + 1); ++j) {
+        const uint32_t entry = load_word(col_vals.data(), j);
+        if (spans < rows && (entry >> 16 & 0x7FFF) == 0) continue;
+        f(row_of(span, j), int64_t(entry & 0xFFFF), uint16_t(entry >> 16));
       }
     }
   }
 
-  // f(row, column, value) for the outliers of spans [begin, end).
-  template <class Fn>
-  void for_outliers(int64_t begin, int64_t end, Fn&& f) const {
-    for (int64_t span = begin; span < end; ++span) {
-      for (int64_t j = offset(span); j < offset(span + 1); ++j) {
-        const uint32_t entry = load_word(col_vals.data(), j);
-        f(row_of(span, j), int64_t(entry & 0xFFFF), f16_to_f32(uint16_t(entry >> 16)));
+  SparseMatrix outliers() const {
+    SparseMatrix made;
+    made.cols = cols;
+    made.begins.assign(size_t(rows + 1), 0);
+    for_outliers([&](int64_t r, int64_t, uint16_t) { ++made.begins[size_t(r + 1)]; });
+    for (size_t r = 0; r < size_t(rows); ++r) made.begins[r + 1] += made.begins[r];
+    made.entries.resize(size_t(made.begins.back()));
+    std::vector<int32_t> next(made.begins.begin(), made.begins.end() - 1);
+    for_outliers([&](int64_t r, int64_t c, uint16_t value) {
+      made.entries[size_t(next[size_t(r)]++)] = uint32_t(c) | uint32_t(value) << 16;
+    });
+    return made;
+  }
+
+  // Into zeroed planes.
+  void fill(const Tensor& to) const {
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t g = 0; g < to.groups(); ++g) {
+        const int64_t first = (r / kSide * to.groups() + g) * kSide;
+        const uint64_t w = word(first + r % kSide), second = second_bits(first);
+        uint8_t* tile = to.scale.row<uint8_t>(r) + g * Spqr3::kTileBytes;
+        std::memcpy(tile, &second, 8);
+        Spqr3::put_codes(tile, int(r % kSide), uint32_t(w & 7), uint32_t(w >> 3 & 7));
+        uint8_t codes[kSide];
+        for (int64_t c = 0; c < kSide; ++c) codes[c] = uint8_t(w >> (6 + 3 * c) & 7);
+        Spqr3::Planes::write(to, r, to.group_begin(g), to.group_end(g) - to.group_begin(g), codes);
       }
     }
   }
 };
-
-void fill_spqr(const SpqrMatrix& m, const Tensor& to) {
-  std::vector<float> block(size_t(kSide * m.cols));
-  for (int64_t tile_row = 0; tile_row < m.rows / kSide; ++tile_row) {
-    for (int64_t tile_col = 0; tile_col * kSide < m.cols; ++tile_col) m.decode_tile(tile_row, tile_col, block.data());
-    const int64_t per_tile = m.spans == m.rows ? kSide : 1, first = tile_row * per_tile;
-    m.for_outliers(first, first + per_tile,
-                   [&](int64_t r, int64_t c, float v) { block[size_t(r % kSide * m.cols + c)] += v; });
-    info(id<F16>).encode(to, tile_row * kSide, kSide, block.data(), m.cols, ScaleSource::found);
-  }
-}
 
 class SpqrReader {
  public:
@@ -97,6 +105,8 @@ class SpqrReader {
   void add(const std::string& module, TensorShape shape) {
     if (!source_.entries.has(module + ".dense_weights")) return;  // in floats, which the frame adds
     ++modules_;
+    check(module != "model.embed_tokens", "'{}': the embedding is quantized by SpQR, which cannot be read",
+          source_.path());
     check(shape.rows % kSide == 0 && shape.cols <= 65536,
           "'{}': '{}' ({}, {}) is no matrix of SpQR: 16 n outputs, at most 65536 inputs", source_.path(),
           printable(module), shape.rows, shape.cols);
@@ -115,12 +125,14 @@ class SpqrReader {
                  source_.entries.take(module + ".row_offsets", "I32", {starts + 1}),
                  source_.entries.take(module + ".col_vals", "I32", {length(".col_vals", 4)}),
                  starts};
-    check_matrix(module, m);
+    const int64_t outliers = check_matrix(module, m);
     const std::string name = module + ".weight";
-    CheckpointTensor& t =
-        source_.builder.add_made(name, name, {id<F16>, 0}, shape.rows, shape.cols, {m.words, m.offsets, m.col_vals},
-                                 [m](const Tensor& to) { fill_spqr(m, to); });
+    CheckpointTensor& t = source_.builder.add_made(name, name, {id<Spqr3>, Spqr3::kGroup}, shape.rows, shape.cols,
+                                                   {m.words}, [m](const Tensor& to) { m.fill(to); });
     t.input = order_of(module, shape.cols);
+    if (outliers > 0) {
+      source_.builder.add_outliers(outliers, {m.offsets, m.col_vals}, [m] { return m.outliers(); });
+    }
   }
 
   std::string words() const {
@@ -128,11 +140,12 @@ class SpqrReader {
           "'{}': the configuration says that weights are quantized by SpQR, but there is no "
           "'.dense_weights'",
           source_.path());
-    return "SpQR, 3 bits in tiles of 16 x 16 and outliers, as f16";
+    return "SpQR, 3 bits in tiles of 16 x 16 and outliers";
   }
 
  private:
-  void check_matrix(const std::string& module, const SpqrMatrix& m) const {
+  // Gives the number of outliers.
+  int64_t check_matrix(const std::string& module, const SpqrMatrix& m) const {
     const auto bad = [&](const char* what) {
       fail(fmt::format("'{}': '{}' {}", source_.path(), printable(module), what));
     };
@@ -142,10 +155,13 @@ class SpqrReader {
       if (m.offset(i + 1) < m.offset(i) || m.offset(i + 1) > entries) bad("has row_offsets out of range");
     }
     float outlier = 0, dense = 0;
-    m.for_outliers(0, m.spans, [&](int64_t, int64_t c, float v) {
+    int64_t outliers = 0;
+    m.for_outliers([&](int64_t, int64_t c, uint16_t bits) {
+      const float v = f16_to_f32(bits);
       if (c >= m.cols) bad("has an outlier beyond its columns");
       if (!std::isfinite(v)) bad("has an outlier that is not finite");
       outlier = std::max(outlier, std::abs(v));
+      ++outliers;
     });
     // Nothing may leave F16: neither scales and zeros nor what they give. NaN fails too.
     for (int64_t tile = 0; tile < m.rows * ((m.cols + kSide - 1) / kSide); tile += kSide) {
@@ -154,7 +170,9 @@ class SpqrReader {
       if (!(s <= kMost && z <= kMost && s * (7 + z) <= kMost)) bad("has second-level scales or zeros that leave F16");
       dense = std::max(dense, s * (7 + z));
     }
+    // The library's own sum of the two is an F16.
     if (dense + outlier > kMostF16) bad("has outliers that leave F16 with what they are added to");
+    return outliers;
   }
 
   std::shared_ptr<const InputTransform> order_of(const std::string& module, int64_t cols) const {

@@ -47,7 +47,7 @@ PackedWeight pack_converted(SliceReader& reader, const PartPlan& plan) {
     const Tensor src = reader.checkpoint().get(name + ".weight");
     for (int64_t r = 0, n = 0; r < src.rows; r += n) {
       n = std::min(src.rows - r, rows - filled);
-      const Tensor in = reader.read(name + ".weight", r, n);
+      const Tensor in = reader.read_values(name + ".weight", r, n);
       convert(ctx, in, rows_of(slice, filled, n));
       reader.release(in);
       filled += n;
@@ -88,6 +88,29 @@ Format halfs_on_gpu(const Context& ctx, MatmulProblem problem) {
   return {id<F32>, 0};
 }
 
+LoadedOutliers load_outliers(const Context& ctx, const Checkpoint& checkpoint, const PartPlan& plan) {
+  if (plan.outliers == 0) return {};
+  SparseMatrix all;
+  all.cols = plan.problem.k;
+  for (const std::string& name : plan.names) all.append(checkpoint.outliers(name + ".weight"));
+  LoadedOutliers there{all.view(), Buffer(all.begins.size() * 4, ctx.device),
+                       Buffer(all.entries.size() * 4, ctx.device)};
+  if (ctx.device == Device::cpu) {
+    std::memcpy(there.begins.data(), all.begins.data(), there.begins.size());
+    std::memcpy(there.entries.data(), all.entries.data(), there.entries.size());
+  }
+  if constexpr (kCuda) {
+    if (ctx.device == Device::cuda) {
+      cuda::copy_async(there.begins.data(), all.begins.data(), there.begins.size(), ctx.stream);
+      cuda::copy_async(there.entries.data(), all.entries.data(), there.entries.size(), ctx.stream);
+      cuda::synchronize(ctx.stream);
+    }
+  }
+  there.rows.begins = reinterpret_cast<const int32_t*>(there.begins.data());
+  there.rows.entries = reinterpret_cast<const uint32_t*>(there.entries.data());
+  return there;
+}
+
 // Weights of consecutive names that agree in format, packed together.
 LinearPart load_part(SliceReader& reader, const PartPlan& plan) {
   const Context& ctx = reader.context();
@@ -110,6 +133,7 @@ LinearPart load_part(SliceReader& reader, const PartPlan& plan) {
     for (const std::string& name : plan.names) sources.push_back(checkpoint.get(name + ".weight"));
     part.weight = pack_weight(ctx, sources, plan.problem.x, plan.layout);
   }
+  part.outliers = load_outliers(ctx, checkpoint, plan);
   const bool used_as_it_lies = part.weight.data.size() == 0;
   for (const std::string& name : plan.names) {
     if (!used_as_it_lies) checkpoint.release(name + ".weight");
@@ -169,9 +193,11 @@ std::vector<PartPlan> plan_linear(const Context& ctx, const Checkpoint& checkpoi
     part.stored = part.stored && format_of(t.tensor) == weight;
     part.aligned = part.aligned && part.problem.n % 64 == 0;
     part.problem.n += t.tensor.rows;
+    part.outliers += t.outliers;
     part.bias = part.bias || checkpoint.has(name + ".bias");
   }
   for (PartPlan& part : parts) {
+    if (!part.stored) part.outliers = 0;  // what is converted has them in it
     part.problem.x = halfs_on_gpu(ctx, part.problem);
     part.layout = choose_layout(part.problem, ctx.isa, ctx.device);
   }
@@ -185,7 +211,7 @@ bool PartPlan::can_hold(Format weight, float scale, const std::shared_ptr<const 
 
 int64_t PartPlan::bytes() const {
   return (layout ? layout->bytes(problem) : tensor_bytes(problem.w, problem.n, problem.k)) +
-         (bias ? problem.n * int64_t(sizeof(float)) : 0);
+         sparse_bytes(problem.n, outliers) + (bias ? problem.n * int64_t(sizeof(float)) : 0);
 }
 
 std::string PartPlan::description() const {
@@ -193,6 +219,7 @@ std::string PartPlan::description() const {
   for (const std::string& name : names) text += (text.empty() ? "" : "+") + short_name(name);
   text = fmt::format("{}: {} x {} in {}", text, to_string(problem.w), to_string(problem.x),
                      layout ? layout->name : "rows");
+  if (outliers > 0) text += " and outliers";
   if (input_scale != 0.0f) text += " (static scale)";
   return input ? text + fmt::format(" ({})", describe(*input)) : text;
 }
@@ -258,7 +285,9 @@ void Linear::run(const Context& ctx, const Tensor& x, const Tensor& y, const flo
     if (!part.bias.empty()) epilogue.bias = part.bias.data();
     if (part.device_bias.data()) epilogue.bias = reinterpret_cast<const float*>(part.device_bias.data());
     if (residual) epilogue.residual = residual + part.begin;
-    matmul(ctx, in, part.weight, cols_of(y, part.begin, part.weight.problem.n), epilogue);
+    const Tensor out = cols_of(y, part.begin, part.weight.problem.n);
+    matmul(ctx, in, part.weight, out, epilogue);
+    if (part.outliers.rows.count > 0) add_sparse(ctx, in, part.outliers.rows, out);
   }
 }
 
@@ -271,6 +300,7 @@ void Linear::decode_row(int64_t row, float* out) const {
     } else {
       info(w.rows.codec).decode(w.rows, row - part.begin, 0, k_, out);
     }
+    if (part.outliers.rows.count > 0) add_sparse_row(part.outliers.rows, row - part.begin, out);
     return;
   }
   fail(fmt::format("linear: row {} of {}", row, n_));
@@ -281,7 +311,7 @@ int64_t Linear::bytes() const {
   for (const LinearPart& part : parts_) {
     const PackedWeight& w = part.weight;
     total += w.layout ? w.layout->bytes(w.problem) : tensor_bytes(w.problem.w, w.problem.n, w.problem.k);
-    total += int64_t(part.bias.size() * sizeof(float));
+    total += sparse_bytes(w.problem.n, part.outliers.rows.count) + int64_t(part.bias.size() * sizeof(float));
   }
   return total;
 }

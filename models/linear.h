@@ -11,8 +11,15 @@
 
 namespace quire {
 
+// Weights beside a part's matrix, with their memory on the context's device.
+struct LoadedOutliers {
+  SparseRows rows;  // count 0: none
+  Buffer begins, entries;
+};
+
 struct LinearPart {
   PackedWeight weight;
+  LoadedOutliers outliers;
   std::vector<float> bias;
   Buffer device_bias;  // the same on a GPU
   int64_t begin = 0;   // first column of y
@@ -29,6 +36,7 @@ struct PartPlan {
   bool bias = false;
   std::shared_ptr<const InputTransform> input;
   float input_scale = 0.0f;  // of static activations; 0: found at run time
+  int64_t outliers = 0;      // weights beside the matrix, added after it (kernels/sparse.h)
   int64_t bytes() const;
   bool can_hold(Format weight, float scale, const std::shared_ptr<const InputTransform>& transform) const;
   std::string description() const;  // "q_proj+k_proj+v_proj: int8 x int8 in LAYOUT"

@@ -122,6 +122,23 @@ Tensor SliceReader::read(const std::string& name, int64_t row0, int64_t rows) {
   return ctx_.device == Device::cuda ? to_device(host) : host;
 }
 
+Tensor SliceReader::read_values(const std::string& name, int64_t row0, int64_t rows) {
+  if (checkpoint_.listed(name).outliers == 0) return read(name, row0, rows);
+  if (outliers_of_ != name) outliers_ = checkpoint_.outliers(name);
+  outliers_of_ = name;
+  const Tensor dense = rows_of(checkpoint_.get(name), row0, rows);
+  const Format f32{id<F32>, 0};
+  grow(summed_, storage_bytes(f32, rows, dense.cols), Device::cpu);
+  const Tensor values = place_tensor(summed_.data(), f32, rows, dense.cols);
+  ctx_.parallel_for(rows, 16, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      info(dense.codec).decode(dense, r, 0, dense.cols, values.data.row<float>(r));
+      add_sparse_row(outliers_.view(), row0 + r, values.data.row<float>(r));
+    }
+  });
+  return ctx_.device == Device::cuda ? to_device(values) : values;
+}
+
 void SliceReader::release(const Tensor& read) const {
   if (ctx_.device == Device::cpu) checkpoint_.release(read);
 }
@@ -138,7 +155,7 @@ OwnedTensor SliceReader::load(const std::string& name, Format format) {
   const int64_t step = slice_rows(shape.cols);
   for (int64_t r = 0; r < shape.rows; r += step) {
     const int64_t n = std::min(step, shape.rows - r);
-    const Tensor in = read(name, r, n);
+    const Tensor in = read_values(name, r, n);
     convert(ctx_, in, rows_of(whole, r, n));
     release(in);
   }

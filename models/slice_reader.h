@@ -29,6 +29,8 @@ class SliceReader {
   // Rows row0.. of the tensor, in its format; row0 where a shared scale begins. Good for what is enqueued before the
   // next call (on a GPU: on the context's stream).
   Tensor read(const std::string& name, int64_t row0, int64_t rows);
+  // The same for what is to be converted: of a tensor with outliers, f32 rows to which they are added.
+  Tensor read_values(const std::string& name, int64_t row0, int64_t rows);
   void release(const Tensor& read) const;                   // is in no use any more
   std::vector<float> read_vector(const std::string& name);  // (1, n), on the host
   // The whole tensor in `format`, made a slice at a time.
@@ -42,6 +44,9 @@ class SliceReader {
   Context ctx_;
   const Checkpoint& checkpoint_;
   Buffer values_, made_;  // a dummy's rows, in f32 and in their format
+  Buffer summed_;         // rows with their outliers, on the host
+  std::string outliers_of_;
+  SparseMatrix outliers_;  // of that tensor
   std::array<std::shared_ptr<Slot>, 2> slots_;
   std::shared_ptr<cuda::Stream> copies_;
   int turn_ = 0;

@@ -19,6 +19,7 @@ Format read_format(const JsonObject& o, const char* key) {
   check(text->size() <= 64, "{}: '{}' is no format", o.where(), key);
   try {
     const Format format = parse_format(*text);
+    check(info(format.codec).span == 1, "{} is only read from other writers' files", *text);
     // Groups begin on whole bytes, and the segments of integer products on whole vectors.
     check(format.group % 16 == 0 && format.group <= 65536, "groups of {} are not a multiple of 16 up to 65536",
           format.group);
@@ -131,7 +132,8 @@ std::vector<StoredPlane> stored_planes(Format format, int64_t rows, int64_t cols
   const int64_t data_bytes = format.codec == id<F32> ? 4 : is_plain(format.codec) ? 2 : 1;
   add(&Tensor::data, "", data_type(format.codec), rows, bytes.data, data_bytes);
   add(&Tensor::high, "_high", "U8", rows, bytes.high, 1);
-  add(&Tensor::scale, "_scale", halves ? "F16" : "F32", rows, bytes.scale, halves ? 2 : 4);
+  add(&Tensor::scale, "_scale", halves ? "F16" : "F32", (rows + codec.span - 1) / codec.span, bytes.scale,
+      halves ? 2 : 4);
   add(&Tensor::aux, "_aux", "U8", rows, bytes.aux, 1);
   add(&Tensor::table, "_table", "F32", codec.table_shared ? 1 : cols, codec.table_bytes, 4);
   return planes;

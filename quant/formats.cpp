@@ -14,6 +14,8 @@ constexpr CodecInfo make_info() {
   i.bits = C::kBits;
   i.group = C::kGroup;
   i.align = C::kAlign;
+  i.span = 1;
+  if constexpr (requires { C::kSpan; }) i.span = C::kSpan;
   i.linear = C::kLinear;
   i.integer = C::kInteger;
   i.offset = C::kOffset;
@@ -84,8 +86,9 @@ Format parse_format(std::string_view text) {
 
 int64_t tensor_bytes(Format format, int64_t rows, int64_t cols) {
   const int64_t groups = format.group > 0 ? (cols + format.group - 1) / format.group : 1;
-  const RowBytes b = info(format.codec).row_bytes(cols, groups);
-  return rows * (b.data + b.high + b.scale + b.aux);
+  const CodecInfo& codec = info(format.codec);
+  const RowBytes b = codec.row_bytes(cols, groups);
+  return rows * (b.data + b.high + b.aux) + (rows + codec.span - 1) / codec.span * b.scale;
 }
 
 Tensor rows_of(const Tensor& t, int64_t begin, int64_t count) {

@@ -7,6 +7,7 @@
 //   codes() gives them as integers, zero point and second level folded in kAnyOrder: the order of a row's codes is free
 //   (format.h); else natural alone kTableBytes, kTableShared (only with a codebook): bytes of the table, and whether
 //   all columns share it kOffset: affine() has an offset other than zero; its codes are not negative
+//   kSpan (only where it is not 1): rows that share a row of the scale plane in every tensor
 #pragma once
 #include <optional>
 #include <string>
@@ -22,6 +23,7 @@
 #include "quant/lookup.h"
 #include "quant/minifloat.h"
 #include "quant/plain.h"
+#include "quant/spqr.h"
 #include "quant/two_level.h"
 
 namespace quire {
@@ -33,7 +35,7 @@ struct CodecList {
 
 using Codecs = CodecList<F32, F16, BF16, Int8, Int4, Int3, Int2, Int4Z, Int3Z, Int2Z, UInt8O, UInt4O, UInt3O, UInt2O,
                          TwoLevel4, E4M3, E3M2, Q8_0, Q4_0, Q4_1, Nuq4, Nuq3, Nuq2, Nuq4V, Nuq3V, Nuq2V, Int8Z, Lut4,
-                         Q5_0, Q5_1, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, MXFP4>;
+                         Q5_0, Q5_1, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, MXFP4, Spqr3>;
 
 template <class T, class... Ts>
 constexpr Codec index_in(CodecList<Ts...>) {
@@ -73,6 +75,7 @@ inline Format format_of(const Tensor& t) { return {t.codec, t.group}; }
 struct CodecInfo {
   const char* name;
   int bits, group, align;
+  int span;  // rows that share scales in every tensor; 1: a tensor says how many
   bool linear, integer, offset, any_order;
   int64_t table_bytes;  // of the codebook of one column; 0: none
   bool table_shared;    // one codebook for all columns
@@ -87,7 +90,7 @@ struct CodecInfo {
 };
 const CodecInfo& info(Codec codec);
 
-// Bytes a rows x cols tensor takes, all planes together (scales per row).
+// Bytes a rows x cols tensor takes, all planes together (scales per row, or per span of the codec).
 int64_t tensor_bytes(Format format, int64_t rows, int64_t cols);
 
 // Views. Rows must be whole scale spans; columns whole bytes and whole groups (or end where the tensor ends). The sums

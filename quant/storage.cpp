@@ -51,7 +51,8 @@ namespace {
 
 // Lays the planes out from `memory` (which may be null to measure); returns the bytes used.
 int64_t lay_out(std::byte* memory, Tensor& t, const StorageOptions& options) {
-  const RowBytes bytes = info(t.codec).row_bytes(t.cols, t.groups());
+  const CodecInfo& codec = info(t.codec);
+  const RowBytes bytes = codec.row_bytes(t.cols, t.groups());
   int64_t used = 0;
   const auto place = [&](Plane& plane, int64_t row_bytes, int64_t align, int32_t span) {
     if (row_bytes == 0) return;
@@ -63,9 +64,8 @@ int64_t lay_out(std::byte* memory, Tensor& t, const StorageOptions& options) {
   };
   place(t.data, bytes.data, options.row_align, 1);
   place(t.high, bytes.high, 1, 1);
-  place(t.scale, bytes.scale, 4, options.span);
+  place(t.scale, bytes.scale, 4, codec.span > 1 ? codec.span : options.span);
   // A codebook is shared by all rows; whoever encodes fills it first.
-  const CodecInfo& codec = info(t.codec);
   if (codec.table_bytes > 0) {
     used = (used + 63) / 64 * 64;
     t.table = {memory ? memory + used : nullptr, 0, 1};

@@ -1,6 +1,7 @@
 // Blocks of the formats that are only read: any codes and inner scales, under finite scales of either sign.
 #pragma once
 #include <cmath>
+#include <cstring>
 #include <random>
 #include <utility>
 #include <vector>
@@ -30,9 +31,32 @@ inline float largest_in_block(Codec codec) {
   return 127;
 }
 
+// Any codes under scales of about `spread`; nothing leaves f16.
+template <class Rng>
+void fill_random_spqr(Rng& rng, const Tensor& t, float spread) {
+  const auto uniform = [&](float lo, float hi) { return f32_to_f16(lo + (hi - lo) * float(rng() % 1024) / 1023.0f); };
+  const auto fill = [&](const Plane& plane, int64_t bytes) {
+    for (int64_t r = 0; r < t.rows; ++r) {
+      for (int64_t i = 0; i < bytes; ++i) plane.row<uint8_t>(r)[i] = uint8_t(rng());
+    }
+  };
+  const RowBytes bytes = info(t.codec).row_bytes(t.cols, t.groups());
+  fill(t.data, bytes.data);
+  fill(t.high, bytes.high);
+  fill(t.scale, bytes.scale);
+  for (int64_t r = 0; r < t.rows; r += Spqr3::kSpan) {
+    for (int64_t g = 0; g < t.groups(); ++g) {
+      const uint16_t second[4] = {uniform(-0.05f * spread, 0.05f * spread), uniform(-1.0f, 1.0f), uniform(-9.0f, 9.0f),
+                                  uniform(-9.0f, 9.0f)};
+      std::memcpy(t.scale.row<uint8_t>(r) + g * Spqr3::kTileBytes, second, 8);
+    }
+  }
+}
+
 // Values of about `spread`, a few times that at most.
 template <class Rng>
 void fill_random_blocks(Rng& rng, const Tensor& t, float spread = 1.0f) {
+  if (t.codec == id<Spqr3>) return fill_random_spqr(rng, t, spread);
   const CodecInfo& codec = info(t.codec);
   const float scale = 2.0f * spread / largest_in_block(t.codec);
   const int64_t bytes = codec.row_bytes(t.cols, t.groups()).data, block = codec.row_bytes(1, 1).data;

@@ -1,5 +1,5 @@
 // part = few rows of x times panels straight from memory, decoded on the way into the fma chain, in the order of
-// matmul.h. Included inside a target region and a namespace, after int_meta.inl.
+// matmul.h. Included inside a target region and a namespace, after int_meta.inl and spqr_tiles.inl.
 
 // While a tile is computed the same place of the next one is fetched; past the last it fetches what nobody needs.
 constexpr int stream_panels(int m) { return m * 2 <= kAccumulators ? 2 : 1; }
@@ -120,6 +120,8 @@ void stream_tile(const FloatStream& b, int64_t p0) {
     stream_floats<PanelSource::f16>(b, w, acc);
   } else if (b.source == PanelSource::bf16) {
     stream_floats<PanelSource::bf16>(b, w, acc);
+  } else if (b.source == PanelSource::spqr) {
+    stream_spqr(b, w, acc);
   } else if (b.shape->chunk == 4) {
     b.shape->offset ? stream_codes<false, true>(b, w, acc) : stream_codes<false, false>(b, w, acc);
   } else {

@@ -11,6 +11,7 @@ namespace {
 // After the lanes that they are written in.
 #include "kernels/cpu/float_block.inl"
 #include "kernels/cpu/int_meta.inl"
+#include "kernels/cpu/spqr_tiles.inl"
 // After the meta of panels.
 #include "kernels/cpu/float_stream.inl"
 #include "kernels/cpu/int_block.inl"
@@ -21,6 +22,6 @@ namespace {
 QUIRE_TARGET_END
 
 namespace quire::cpu {
-const MatmulSimd kMatmulAvx512 = {avx512::float_block, avx512::float_stream, avx512::int_block,
-                                  avx512::decode_f16,  avx512::decode_bf16,  avx512::decode_codes};
+const MatmulSimd kMatmulAvx512 = {avx512::float_block, avx512::float_stream, avx512::int_block,  avx512::decode_f16,
+                                  avx512::decode_bf16, avx512::decode_codes, avx512::decode_spqr};
 }

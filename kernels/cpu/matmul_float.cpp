@@ -55,6 +55,9 @@ const float* Panels::block(int64_t panel, int64_t k0, int64_t k1, int64_t ahead,
     simd->decode_f16(halves, k0, k1, bytes, out);
   } else if (source == Source::bf16) {
     simd->decode_bf16(halves, k0, k1, bytes, out);
+  } else if (source == Source::spqr) {
+    const int64_t panel_bytes = (w->problem.k + 15) / 16 * kSpqrTile;
+    simd->decode_spqr(data + panel * panel_bytes, k0, k1, ahead * panel_bytes, out);
   } else if (source == Source::codes) {
     simd->decode_codes(shape, data + panel * shape.panel_bytes, k0, k1, bytes, out);
   } else {
@@ -67,6 +70,8 @@ Panels panels_of(const MatmulSimd& simd, const PackedWeight& w) {
   Panels p{Source::canonical, &w, &simd, {}};
   if (w.layout == &kFloatPanels) {
     p.source = w.problem.w.codec == id<F32> ? Source::f32 : w.problem.w.codec == id<F16> ? Source::f16 : Source::bf16;
+  } else if (w.layout == &kSpqrPanels) {
+    p.source = Source::spqr;
   } else if (w.layout) {
     p.source = Source::codes;
     p.shape = int_panels(w.problem);

@@ -16,7 +16,7 @@ struct FloatBlock {
   bool first;  // part is not read
 };
 
-enum class PanelSource : uint8_t { f32, f16, bf16, codes, canonical };
+enum class PanelSource : uint8_t { f32, f16, bf16, codes, spqr, canonical };
 
 // part(m, 16 * panels) = x(m, k) times panels of any source but canonical, decoded on the way; m <= kStreamM. Of codes
 // only those that can_stream.
@@ -64,6 +64,8 @@ struct MatmulSimd {
   // k0 of codes lies on a chunk of its sub.
   void (*decode_codes)(const IntPanels& shape, const std::byte* panel, int64_t k0, int64_t k1, int64_t ahead,
                        float* out);
+  // k0 lies on a tile.
+  void (*decode_spqr)(const std::byte* panel, int64_t k0, int64_t k1, int64_t ahead, float* out);
 };
 extern const MatmulSimd kMatmulAvx2, kMatmulAvx512;
 

@@ -5,6 +5,9 @@
 //   nibble_panels  codes of up to 4 bits, 64 bytes = 16 rows x 8 k: byte [row][j] holds k = j low, k = 4 + j high.
 //                  Of 6-bit codes the lower 4 lie so; the upper 2 follow, 64 bytes = 16 rows x 16 k: byte [row][j]
 //                  holds k = j, 4 + j, 8 + j, 12 + j from its lowest bits up
+//   spqr_panels    tiles of 16 rows x 16 columns, kSpqrTile bytes: the codec's 20 bytes of scales and zeros, then of
+//   each
+//                  row its 16 codes of 3 bits, 32 bits of all rows and then 16
 // Codes lie as unsigned fields, or as indices of 16 such; code = second * field + zero: so an int8 activation is the
 // signed operand as it lies.
 #pragma once
@@ -14,7 +17,9 @@ namespace quire::cpu {
 
 constexpr int64_t kPanel = 16;
 
-extern const WeightLayout kFloatPanels, kBytePanels, kNibblePanels;
+constexpr int64_t kSpqrTile = Spqr3::kTileBytes + 16 * 6;
+
+extern const WeightLayout kFloatPanels, kBytePanels, kNibblePanels, kSpqrPanels;
 
 // How a field becomes the code, an integer.
 enum class Second : uint8_t {

@@ -50,3 +50,21 @@ int32_t int8_codes(const float* x, float inv, int64_t n, int8_t* out) {
   }
   return sum;
 }
+
+float sparse_dot(const uint32_t* entries, int64_t n, const float* x) {
+  float sum = 0.0f;
+  for (int64_t i = 0; i < n; ++i) {
+    sum = __builtin_fmaf(x[entries[i] & 0xFFFF], f16_to_f32(uint16_t(entries[i] >> 16)), sum);
+  }
+  return sum;
+}
+
+void sparse_dots(const uint32_t* entries, int64_t n, const float* x, float* out) {
+  float sum[kSparseLanes] = {};
+  for (int64_t i = 0; i < n; ++i) {
+    const float value = f16_to_f32(uint16_t(entries[i] >> 16));
+    const float* row = x + int64_t(entries[i] & 0xFFFF) * kSparseLanes;
+    for (int64_t l = 0; l < kSparseLanes; ++l) sum[l] = __builtin_fmaf(row[l], value, sum[l]);
+  }
+  memcpy(out, sum, sizeof sum);
+}

@@ -14,6 +14,6 @@ QUIRE_TARGET_END
 
 namespace quire::cpu {
 extern const RowSimd kRowAvx2;
-const RowSimd kRowAvx2 = {avx2::sum_of_squares, avx2::normalize, avx2::glu,
-                          avx2::rotate,         avx2::magnitude, avx2::int8_codes};
+const RowSimd kRowAvx2 = {avx2::sum_of_squares, avx2::normalize,  avx2::glu,        avx2::rotate,
+                          avx2::magnitude,      avx2::int8_codes, avx2::sparse_dot, avx2::sparse_dots};
 }  // namespace quire::cpu

@@ -14,6 +14,6 @@ QUIRE_TARGET_END
 
 namespace quire::cpu {
 extern const RowSimd kRowAvx512;
-const RowSimd kRowAvx512 = {avx512::sum_of_squares, avx512::normalize, avx512::glu,
-                            avx512::rotate,         avx512::magnitude, avx512::int8_codes};
+const RowSimd kRowAvx512 = {avx512::sum_of_squares, avx512::normalize,  avx512::glu,        avx512::rotate,
+                            avx512::magnitude,      avx512::int8_codes, avx512::sparse_dot, avx512::sparse_dots};
 }  // namespace quire::cpu

@@ -12,6 +12,7 @@ namespace {
 
 namespace quire::cpu {
 extern const RowSimd kRowBaseline;
-const RowSimd kRowBaseline = {baseline::sum_of_squares, baseline::normalize, baseline::glu,
-                              baseline::rotate,         baseline::magnitude, baseline::int8_codes};
+const RowSimd kRowBaseline = {baseline::sum_of_squares, baseline::normalize,  baseline::glu,
+                              baseline::rotate,         baseline::magnitude,  baseline::int8_codes,
+                              baseline::sparse_dot,     baseline::sparse_dots};
 }  // namespace quire::cpu

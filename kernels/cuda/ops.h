@@ -4,6 +4,7 @@
 #include "kernels/kv_view.h"
 #include "kernels/matmul.h"
 #include "kernels/sample.h"
+#include "kernels/sparse.h"
 #include "kernels/step_state.h"
 
 namespace quire::cuda {
@@ -27,6 +28,9 @@ void permute_columns(const Context& ctx, const Tensor& x, const int32_t* order, 
 void matmul_float(const Context& ctx, const float* x, int64_t ldx, int64_t rows, const Tensor& w, const Tensor& y,
                   const Epilogue& epilogue);
 void matmul_int(const Context& ctx, const Tensor& x, const Tensor& w, const Tensor& y, const Epilogue& epilogue);
+
+// x f32 (M, K) with leading dimension ldx.
+void add_sparse(const Context& ctx, const float* x, int64_t ldx, int64_t rows, const SparseRows& w, const Tensor& y);
 
 void attention(const Context& ctx, const Tensor& q, const KvView& kv, const Batch& batch, const AttentionShape& shape,
                const Tensor& out);

@@ -17,6 +17,7 @@
 #include "models/hf_tokenizer.h"
 #include "models/offline/hf_files.h"
 #include "models/offline/shards.h"
+#include "models/slice_reader.h"
 #include "models/tokenizer.h"
 
 namespace quire {
@@ -259,9 +260,9 @@ class Writer {
     for (size_t i = 0; i < shard.tensors.size(); ++i) {
       report();
       const ShardTensor& t = shard.tensors[i];
-      const Tensor& src = checkpoint_.get(t.name);
-      const OwnedTensor made = make_tensor(t.format, src.rows, src.cols);
-      convert(ctx_, src, made);
+      const Tensor& shape = checkpoint_.listed(t.name).tensor;
+      const OwnedTensor made = make_tensor(t.format, shape.rows, shape.cols);
+      convert(ctx_, SliceReader(ctx_, checkpoint_).read_values(t.name, 0, shape.rows), made);
       for (const ShardEntry& entry : shard.entries) {
         if (entry.tensor == i) write_plane(file, entry, made);
       }

@@ -188,7 +188,7 @@ std::vector<std::string> spqr_seeds() {
     ValuesKind kind;
     kind.config["quantization_config"]["quant_method"] = "spqr";
     kind.put = [&draw, interleaved](SafetensorsWriter& w, const std::string& m, int64_t rows, int64_t cols) {
-      return put_spqr(w, m, rows, cols, draw, interleaved, interleaved);
+      return put_spqr(w, m, rows, cols, draw, {interleaved, interleaved});
     };
     kinds.push_back(kind);
   }

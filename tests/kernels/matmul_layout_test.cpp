@@ -96,8 +96,9 @@ TEST(MatmulLayout, FusedPartsArePackedAsTheyAreApart) {
   Context ctx;
   ctx.pool = &pool;
   for (const Case& c : cases()) {
+    const int64_t odd = info(c.w.codec).span > 1 ? 3 * info(c.w.codec).span : 17;  // views are of whole spans
     const OwnedTensor a = random_weight(rng, c.w, 64, 96), b = random_weight(rng, c.w, 128, 96),
-                      d = random_weight(rng, c.w, 17, 96);
+                      d = random_weight(rng, c.w, odd, 96);
     const PackedWeight fused = pack_weight(ctx, {a, b, d}, c.x, c.layout);
     size_t at = 0;
     for (const OwnedTensor* part : {&a, &b, &d}) {
@@ -110,7 +111,7 @@ TEST(MatmulLayout, FusedPartsArePackedAsTheyAreApart) {
     EXPECT_EQ(at, fused.data.size());
     const PackedWeight ragged = pack_weight(ctx, {d, a}, c.x, c.layout);
     expect_rows(ragged, 0, d);
-    expect_rows(ragged, 17, a);
+    expect_rows(ragged, odd, a);
   }
 }
 
@@ -140,12 +141,13 @@ TEST(MatmulLayout, CanonicalPartsAreConcatenated) {
   ctx.pool = &pool;
   for (int codec = 0; codec < Codecs::kSize; ++codec) {
     const Format format{Codec(codec), info(Codec(codec)).group};
-    const OwnedTensor a = random_weight(rng, format, 5, 64), b = random_weight(rng, format, 3, 64);
+    const int64_t span = info(format.codec).span, first = 5 * span, all = 8 * span;
+    const OwnedTensor a = random_weight(rng, format, first, 64), b = random_weight(rng, format, all - first, 64);
     const PackedWeight w = pack_weight(ctx, {a, b}, {id<F32>}, nullptr);
-    ASSERT_EQ(w.rows.rows, 8);
+    ASSERT_EQ(w.rows.rows, all);
     std::vector<float> expected(64), got(64);
-    for (int64_t r = 0; r < 8; ++r) {
-      info(format.codec).decode(r < 5 ? a.tensor : b.tensor, r < 5 ? r : r - 5, 0, 64, expected.data());
+    for (int64_t r = 0; r < all; ++r) {
+      info(format.codec).decode(r < first ? a.tensor : b.tensor, r < first ? r : r - first, 0, 64, expected.data());
       info(format.codec).decode(w.rows, r, 0, 64, got.data());
       EXPECT_EQ(std::memcmp(expected.data(), got.data(), 256), 0) << to_string(format) << " row " << r;
     }
@@ -170,6 +172,10 @@ int64_t row_bytes(Format w, int64_t k) {
 }
 
 TEST(MatmulLayout, PackedBytesAreThoseOfTheFormat) {
+  const MatmulProblem spqr{{id<Spqr3>, 16}, {id<F32>, 0}, 64, 768};
+  if (const WeightLayout* layout = choose_layout(spqr, default_isa())) {
+    EXPECT_EQ(layout->bytes(spqr), tensor_bytes(spqr.w, 64, 768));
+  }
   for (const Case& c : cases()) {
     if (c.w.group == 20 || info(c.w.codec).bits < 4) continue;  // padded; run as 4 bits
     if (c.layout->pack_on_gpu) continue;                        // scales are f32 there, whatever they were

@@ -1,4 +1,4 @@
-// QServe, QuaRot and SpQR directories: what they decode to is what their layouts say, and inputs are transformed as
+// QServe and QuaRot directories: what they decode to is what their layouts say, and inputs are transformed as
 // their writers do.
 #include <gtest/gtest.h>
 
@@ -259,64 +259,6 @@ TEST(HfQuarot, RotatesWhatItsWriterRotates) {
     }
   }
   EXPECT_EQ(compute(*open_small(path)).logits.size(), 70u * 300u);
-}
-
-// ---- SpQR
-// ------------------------------------------------------------------------------------------------------------
-
-TEST(HfSpqr, GivesTheValuesOfItsOwnLibrary) {
-  const TinyModel model = make_tiny_model({.layers = 1, .hidden = 64, .ffn = 96});
-  for (const bool interleaved : {false, true}) {
-    for (const bool permuted : {false, true}) {
-      const TempDir dir;
-      Draw draw;
-      Ordered config = tiny_hf_config(model);
-      config["quantization_config"] = {{"quant_method", "spqr"}, {"bits", 3}, {"beta1", 16}, {"beta2", 16}};
-      const std::string path = dir.file("q");
-      const auto put = [&](SafetensorsWriter& w, const std::string& module, int64_t rows, int64_t cols) {
-        return put_spqr(w, module, rows, cols, draw, interleaved, permuted);
-      };
-      expect_values(write_directory(model, path, config, put), path);
-      EXPECT_TRUE(permuted || equal_on_cpu(path, path + "-floats"));
-      expect_near_on_gpu(path);
-      config["quantization_config"]["bits"] = 4;
-      write_file(path + "/config.json", config.dump());
-      expect_error([&] { Checkpoint::open(path); }, {"bits is 4"});
-    }
-  }
-}
-
-TEST(HfSpqr, RefusesWhatCannotBe) {
-  const TinyModel model = make_tiny_model({.layers = 1, .hidden = 64, .ffn = 96});
-  const auto expect_refused = [&](std::initializer_list<std::string> parts, uint64_t word, std::vector<int32_t> offsets,
-                                  std::vector<uint32_t> entries, std::vector<uint16_t> perm = {}) {
-    const TempDir dir;
-    Draw draw;
-    Ordered config = tiny_hf_config(model);
-    config["quantization_config"] = {{"quant_method", "spqr"}};
-    write_directory(model, dir.file("q"), config,
-                    [&](SafetensorsWriter& w, const std::string& module, int64_t rows, int64_t cols) {
-                      if (!module.ends_with("k_proj")) return put_spqr(w, module, rows, cols, draw, false, false);
-                      offsets.resize(33, offsets.back());
-                      w.tensor(module + ".dense_weights", "I64", {128}, raw_bytes(std::vector<uint64_t>(128, word)));
-                      w.tensor(module + ".row_offsets", "I32", {33}, raw_bytes(offsets));
-                      w.tensor(module + ".col_vals", "I32", {int64_t(entries.size())}, raw_bytes(entries));
-                      if (!perm.empty()) w.tensor(module + ".in_perm", "I32", {32}, raw_bytes(perm));
-                      return std::vector<float>(size_t(rows * cols));
-                    });
-    expect_error([&] { Checkpoint::open(dir.file("q")); }, parts);
-  };
-  expect_refused({"k_proj", "out of range"}, 0, {0, 5}, {0, 0});
-  expect_refused({"k_proj", "out of range"}, 0, {0, 2, 1}, {0, 0});
-  expect_refused({"k_proj", "out of range"}, 0, {0, -1}, {0, 0});
-  expect_refused({"k_proj", "begin after 0"}, 0, {1, 2}, {0, 0});
-  expect_refused({"k_proj", "beyond its columns"}, 0, {0, 1}, {64});
-  expect_refused({"k_proj", "not finite"}, 0, {0, 1}, {0x7C000000u});
-  expect_refused({"k_proj", "leave F16"}, 0x7Cull << 54, {0}, {});
-  // 65504, the last of F16, and dense values of up to 512 beside it.
-  expect_refused({"k_proj", "leave F16"}, 0x40ull << 54, {0, 1}, {0x7BFF0000u});
-  expect_refused({"k_proj", "no order of 64"}, 0, {0}, {}, std::vector<uint16_t>(64, 3));
-  expect_refused({"k_proj", "no order of 64"}, 0, {0}, {}, std::vector<uint16_t>(64, 64));
 }
 
 }  // namespace

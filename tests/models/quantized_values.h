@@ -150,8 +150,14 @@ inline std::vector<float> put_quarot(SafetensorsWriter& w, const std::string& na
 
 inline float half(float x) { return f16_to_f32(f32_to_f16(x)); }
 
+// How many outliers the rows of a matrix have: none, up to two, half of all columns, or that in one row alone.
+enum class SpqrOutliers { none, few, many, one_row };
+struct SpqrOptions {
+  bool interleaved = false, permuted = false;
+  SpqrOutliers outliers = SpqrOutliers::few;
+};
 inline std::vector<float> put_spqr(SafetensorsWriter& w, const std::string& module, int64_t rows, int64_t cols,
-                                   Draw& draw, bool interleaved, bool permuted) {
+                                   Draw& draw, const SpqrOptions& o = {}) {
   std::vector<float> values(size_t(rows * cols), 0.0f);
   std::vector<uint64_t> words;
   for (int64_t i = 0; i < rows; i += 16) {
@@ -168,31 +174,41 @@ inline std::vector<float> put_spqr(SafetensorsWriter& w, const std::string& modu
         for (int64_t c = 0; c < 16; ++c) {
           const uint32_t q = draw(8);
           word |= uint64_t(q) << (6 + 3 * c);
-          values[size_t((i + k) * cols + j + c)] = half(s * half(float(q) - z));
+          if (j + c < cols) values[size_t((i + k) * cols + j + c)] = half(s * half(float(q) - z));
         }
         words.push_back(word);
       }
     }
   }
   // Outliers: rows one after the other, or 16 rows side by side, padded with zeros.
+  std::vector<std::vector<uint32_t>> of_row(static_cast<size_t>(rows));
+  for (int64_t r = 0; r < rows; ++r) {
+    int64_t count = o.outliers == SpqrOutliers::few ? draw(3) : 0, step = 5;
+    if (o.outliers == SpqrOutliers::many || (o.outliers == SpqrOutliers::one_row && r == 5)) count = cols / 2, step = 2;
+    for (int64_t e = 0; e < count; ++e) {
+      const uint32_t c = uint32_t(e * step + draw(uint32_t(step)));
+      const uint16_t v = f32_to_f16(float(1 + draw(200)) * 1e-2f - 1.005f);
+      of_row[size_t(r)].push_back(c | uint32_t(v) << 16);
+      values[size_t(r * cols + c)] += f16_to_f32(v);
+    }
+  }
   std::vector<int32_t> offsets = {0};
   std::vector<uint32_t> entries;
-  for (int64_t r = 0; r < rows; r += interleaved ? 16 : 1) {
-    const int64_t count = interleaved ? 32 : draw(3);
-    for (int64_t e = 0; e < count; ++e) {
-      const bool padding = interleaved && draw(3) == 0;
-      const uint32_t c = uint32_t(interleaved ? e / 16 * 8 + draw(8) : e * 5 + draw(5));  // apart
-      const uint16_t v = padding ? uint16_t(0) : f32_to_f16(float(draw(200)) * 1e-2f - 1.0f);
-      entries.push_back(c | uint32_t(v) << 16);
-      values[size_t((interleaved ? r + e % 16 : r) * cols + c)] += f16_to_f32(v);
+  for (int64_t r = 0; r < rows; r += o.interleaved ? 16 : 1) {
+    size_t most = of_row[size_t(r)].size();
+    for (int64_t i = 0; o.interleaved && i < 16; ++i) most = std::max(most, of_row[size_t(r + i)].size());
+    for (size_t e = 0; e < most; ++e) {
+      for (int64_t i = 0; i < (o.interleaved ? 16 : 1); ++i) {
+        const std::vector<uint32_t>& row = of_row[size_t(r + i)];
+        entries.push_back(e < row.size() ? row[e] : 0);
+      }
     }
     offsets.push_back(int32_t(entries.size()));
   }
-  for (float& v : values) v = half(v);
   w.tensor(module + ".dense_weights", "I64", {int64_t(words.size())}, raw_bytes(words));
   w.tensor(module + ".row_offsets", "I32", {int64_t(offsets.size())}, raw_bytes(offsets));
   w.tensor(module + ".col_vals", "I32", {int64_t(entries.size())}, raw_bytes(entries));
-  if (!permuted) return values;
+  if (!o.permuted) return values;
   // Column c of the matrix is for column perm[c] of x.
   std::vector<float> moved(values.size());
   std::vector<uint16_t> perm;

@@ -70,7 +70,7 @@ TEST(CodecProperty, AUselessGivenScaleIsSafe) {
        {0.0f, 1.0e-45f, std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
     for (int i = 0; i < Codecs::kSize; ++i) {
       const CodecInfo& codec = info(Codec(i));
-      if (!has_scale(Codec(i)) || codec.offset || codec.table_bytes > 0) continue;
+      if (!codec.encode || !has_scale(Codec(i)) || codec.offset || codec.table_bytes > 0) continue;
       const OwnedTensor t = make_tensor({Codec(i)}, 1, 9);
       *t.tensor.scale.row<float>(0) = scale;
       const std::vector<float> x = {

@@ -74,6 +74,11 @@ struct Bound<ReadBlock<B>> {  // never encoded
   static double of(const GroupRange&, double) { return 0.0; }
 };
 
+template <>
+struct Bound<Spqr3> {  // never encoded
+  static double of(const GroupRange&, double) { return 0.0; }
+};
+
 template <FloatType Type>
 struct Bound<Plain<Type>> {
   static double of(const GroupRange&, double x) {

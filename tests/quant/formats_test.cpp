@@ -82,6 +82,8 @@ TEST(Formats, BytesCountEveryPlane) {
   EXPECT_EQ(tensor_bytes({id<Q8_0>, 32}, 1, 64), 2 * 34);
   EXPECT_EQ(tensor_bytes({id<Q4_0>, 32}, 1, 64), 2 * 18);
   EXPECT_EQ(tensor_bytes({id<Q4_1>, 32}, 1, 33), 2 * 20);
+  EXPECT_EQ(tensor_bytes({id<Spqr3>, 16}, 32, 48), 32 * 48 * 3 / 8 + 2 * 3 * 20);  // 3.625 bits
+  EXPECT_EQ(tensor_bytes({id<Spqr3>, 16}, 17, 33), 17 * (9 + 5) + 2 * 3 * 20);
 }
 
 TEST(Views, RowsAreTheRowsOfTheWhole) {
