@@ -12,13 +12,13 @@ namespace quire {
 // Turns the space in front off, put after a model: fields of a message that comes twice are merged.
 constexpr std::string_view kWithoutPrefix{"\x1a\x02\x18\x00", 4};
 
-// What the library follows without looking is looked at here, so that no file makes it read outside its memory: the
-// tables of normalization. Error for those, and for what Tokenizer cannot do (spaces behind words, spaces that stay
-// spaces).
 struct SentencePieceTraits {
   bool prefix = true;   // a space is put in front of a text
   bool merges = false;  // BPE of the text as it is, where what has no token becomes bytes: only tokens join characters
 };
+// What the library follows without looking is looked at here, so that no file makes it read outside its memory: the
+// tables of normalization. Error for those, and for what Tokenizer cannot do (spaces behind words, spaces that stay
+// spaces).
 SentencePieceTraits check_sentencepiece_model(std::string_view model, const std::string& where);
 
 // A vocabulary with scores, as GGUF files have it, of the kind BPE.
