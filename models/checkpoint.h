@@ -35,6 +35,7 @@ struct CheckpointTensor {
   // What the method that quantized it makes of x; empty: what the format suggests (linear.h, activation_format).
   std::optional<Format> activation = {};
   float input_scale = 0.0f;                          // of activations whose scale is static; 0: found at run time
+  float outlier_threshold = 0.0f;                    // int8 activations this large stay halfs (LLM.int8()); 0: none do
   std::shared_ptr<const InputTransform> input = {};  // null: x as it is
   int64_t outliers = 0;                              // f16 values that are added to its own: Checkpoint::outliers
 };

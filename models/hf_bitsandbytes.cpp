@@ -6,7 +6,8 @@
 //                weight.nested_quant_map F32 (256) and weight.nested_absmax F32 a block of 256:
 //                absmax = nested_quant_map[code] * nested_absmax + nested_offset;
 //                weight.quant_state.bitsandbytes__nf4: what else is known, JSON as bytes
-// Activations stay floats: the columns that LLM.int8() takes out of its int8 product, and all others, are exact.
+// Activations of LLM.int8() are int8 by token, but for elements from llm_int8_threshold up, which stay halfs; of four
+// bits they stay floats.
 #include <cmath>
 #include <cstring>
 
@@ -22,7 +23,11 @@ constexpr size_t kMaxState = 4096;
 
 class BitsAndBytesReader {
  public:
-  explicit BitsAndBytesReader(const QuantizedSource& source) : source_(source) {}
+  explicit BitsAndBytesReader(const QuantizedSource& source) : source_(source) {
+    threshold_ = source.options.number("llm_int8_threshold").value_or(6.0);
+    check(threshold_ >= 0 && threshold_ <= 65504, "{}: llm_int8_threshold is {}; 0 (no outliers) to 65504 can be",
+          source.options.where(), threshold_);
+  }
 
   void add(const std::string& module, TensorShape shape) {
     if (source_.entries.has(module + ".SCB")) {
@@ -38,7 +43,10 @@ class BitsAndBytesReader {
           "matrix has 'SCB' or 'weight.absmax'",
           source_.path());
     std::string text = "bitsandbytes:";
-    if (int8_ > 0) text += " int8 by row";
+    if (int8_ > 0) {
+      text += fmt::format(" int8 by row, x int8 by token{}",
+                          threshold_ > 0 ? fmt::format(" and halfs from {:g}", threshold_) : "");
+    }
     if (four_bits_ > 0)
       text += fmt::format(" {} in blocks of {}{}", type_, block_, nested_ ? ", double quantized" : "");
     return text;
@@ -64,7 +72,9 @@ class BitsAndBytesReader {
       return f32_from_bits(load_word(most, r)) * (1.0f / 127.0f);
     };
     codes.sources.push_back(most);
-    add_grouped_codes(source_, module, std::move(codes));
+    CheckpointTensor& t = add_grouped_codes(source_, module, std::move(codes));
+    t.activation = Format{id<Int8>, 0};
+    t.outlier_threshold = float(threshold_);
   }
 
   // The quant_state of a module: type, block size and, if nested, the offset of absmax.
@@ -153,6 +163,7 @@ class BitsAndBytesReader {
   int64_t int8_ = 0, four_bits_ = 0, block_ = 0;
   std::string type_;
   bool nested_ = false;
+  double threshold_;
 };
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "kernels/convert.h"
+#include "kernels/outliers.h"
 #include "models/check_blocks.h"
 
 namespace quire {
@@ -179,13 +180,19 @@ std::vector<PartPlan> plan_linear(const Context& ctx, const Checkpoint& checkpoi
   for (const std::string& name : names) {
     const CheckpointTensor& t = checkpoint.listed(name + ".weight");
     const Format weight = scheme.native ? format_of(t.tensor) : format;
-    const Format wanted = activation_format(scheme, weight, t.activation);
     const float input_scale = scheme.native_activation ? t.input_scale : 0.0f;
-    if (parts.empty() || !parts.back().can_hold(weight, input_scale, t.input) || !(activation == wanted)) {
+    // On a GPU and in other weights floats take the place of int8 with outliers.
+    const bool takes_outliers = t.outlier_threshold > 0.0f && scheme.native_activation;
+    const bool can_take = ctx.device == Device::cpu && weight == Format{id<Int8>, 0};
+    const float threshold = takes_outliers && can_take ? t.outlier_threshold : 0.0f;
+    const Format wanted =
+        takes_outliers && !can_take ? Format{id<F32>, 0} : activation_format(scheme, weight, t.activation);
+    if (parts.empty() || !parts.back().can_hold(weight, input_scale, threshold, t.input) || !(activation == wanted)) {
       parts.emplace_back();
       parts.back().problem = {weight, wanted, 0, t.tensor.cols};
       parts.back().input = t.input;
       parts.back().input_scale = input_scale;
+      parts.back().outlier_threshold = threshold;
       activation = wanted;
     }
     PartPlan& part = parts.back();
@@ -204,8 +211,9 @@ std::vector<PartPlan> plan_linear(const Context& ctx, const Checkpoint& checkpoi
   return parts;
 }
 
-bool PartPlan::can_hold(Format weight, float scale, const std::shared_ptr<const InputTransform>& transform) const {
-  return problem.w == weight && input_scale == scale &&
+bool PartPlan::can_hold(Format weight, float scale, float threshold,
+                        const std::shared_ptr<const InputTransform>& transform) const {
+  return problem.w == weight && input_scale == scale && outlier_threshold == threshold &&
          (input == transform || (input && transform && *input == *transform));
 }
 
@@ -220,6 +228,7 @@ std::string PartPlan::description() const {
   text = fmt::format("{}: {} x {} in {}", text, to_string(problem.w), to_string(problem.x),
                      layout ? layout->name : "rows");
   if (outliers > 0) text += " and outliers";
+  if (outlier_threshold > 0) text += fmt::format(", x from {:g} in halfs", outlier_threshold);
   if (input_scale != 0.0f) text += " (static scale)";
   return input ? text + fmt::format(" ({})", describe(*input)) : text;
 }
@@ -239,6 +248,7 @@ Linear Linear::load(SliceReader& reader, const std::vector<std::string>& names, 
   for (const PartPlan& plan : plan_linear(reader.context(), reader.checkpoint(), names, scheme, format)) {
     LinearPart part = load_part(reader, plan);
     part.transform = LoadedTransform(reader.context(), plan.input, plan.problem.k);
+    part.outlier_threshold = plan.outlier_threshold;
     part.input_scale = static_scale(reader.context(), plan.input_scale);
     part.begin = linear.n_;
     linear.n_ += part.weight.problem.n;
@@ -253,7 +263,8 @@ Linear Linear::load(SliceReader& reader, const std::vector<std::string>& names, 
   linear.input_ = linear.parts_[0].weight.problem.x;
   for (const LinearPart& part : linear.parts_) {
     const bool apart = &part != &linear.parts_[0] && (part.input_scale.data() || linear.parts_[0].input_scale.data());
-    if (part.transform || apart || !(part.weight.problem.x == linear.input_)) linear.input_ = {id<F32>, 0};
+    if (part.transform || part.outlier_threshold > 0 || apart || !(part.weight.problem.x == linear.input_))
+      linear.input_ = {id<F32>, 0};
   }
   linear.static_input_ = linear.parts_[0].input_scale.data() && linear.input_ == linear.parts_[0].weight.problem.x;
   return linear;
@@ -276,7 +287,12 @@ void Linear::run(const Context& ctx, const Tensor& x, const Tensor& y, const flo
   for (const LinearPart& part : parts_) {
     const Format wanted = part.weight.problem.x;
     Tensor in = part.transform ? part.transform.apply(ctx, x) : x;
-    if (!(format_of(in) == wanted)) {
+    SparseRows taken;  // elements of x that are not quantized
+    if (part.outlier_threshold > 0) {
+      const Tensor from = in;
+      in = scratch_for(ctx, wanted, x.rows, x.cols, nullptr);
+      taken = take_outliers(ctx, from, part.outlier_threshold, in);
+    } else if (!(format_of(in) == wanted)) {
       const Tensor from = in;
       in = scratch_for(ctx, wanted, x.rows, x.cols, part.input_scale.data());
       convert(ctx, from, in);
@@ -288,6 +304,7 @@ void Linear::run(const Context& ctx, const Tensor& x, const Tensor& y, const flo
     const Tensor out = cols_of(y, part.begin, part.weight.problem.n);
     matmul(ctx, in, part.weight, out, epilogue);
     if (part.outliers.rows.count > 0) add_sparse(ctx, in, part.outliers.rows, out);
+    if (taken.count > 0) add_outliers(ctx, taken, part.weight, out);
   }
 }
 

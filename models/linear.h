@@ -24,7 +24,8 @@ struct LinearPart {
   Buffer device_bias;  // the same on a GPU
   int64_t begin = 0;   // first column of y
   LoadedTransform transform;
-  Buffer input_scale;  // an f32 on the context's device: of static activations; empty: found at run time
+  float outlier_threshold = 0.0f;  // of x: see CheckpointTensor
+  Buffer input_scale;              // an f32 on the context's device: of static activations; empty: found at run time
 };
 
 // A part before it is loaded: what it will be and take follows from the configuration and the scheme alone.
@@ -36,9 +37,11 @@ struct PartPlan {
   bool bias = false;
   std::shared_ptr<const InputTransform> input;
   float input_scale = 0.0f;  // of static activations; 0: found at run time
-  int64_t outliers = 0;      // weights beside the matrix, added after it (kernels/sparse.h)
+  float outlier_threshold = 0.0f;
+  int64_t outliers = 0;  // weights beside the matrix, added after it (kernels/sparse.h)
   int64_t bytes() const;
-  bool can_hold(Format weight, float scale, const std::shared_ptr<const InputTransform>& transform) const;
+  bool can_hold(Format weight, float scale, float threshold,
+                const std::shared_ptr<const InputTransform>& transform) const;
   std::string description() const;  // "q_proj+k_proj+v_proj: int8 x int8 in LAYOUT"
 };
 std::vector<PartPlan> plan_linear(const Context& ctx, const Checkpoint& checkpoint,
@@ -52,8 +55,8 @@ class Linear {
                      const Scheme& scheme, Format format);
   static Linear load(SliceReader& reader, const std::vector<std::string>& names, const Scheme& scheme, Format format);
 
-  // The format x should be written in: what every part reads, or f32 if they differ (also in a static scale) or
-  // transform it.
+  // The format x should be written in: what every part reads, or f32 if they differ (also in a static scale),
+  // transform it or take outliers out of it.
   Format input() const { return input_; }
   // Scratch for x (T, K) in input(), with the scale of static activations where they are.
   Tensor input_tensor(const Context& ctx, int64_t rows) const;

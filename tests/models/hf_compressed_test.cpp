@@ -7,6 +7,7 @@
 
 #include "kernels/convert.h"
 #include "models/decoder.h"
+#include "tests/expect_error.h"
 #include "tests/models/golden_quantized.h"
 #include "tests/op_test.h"
 
@@ -136,6 +137,7 @@ TEST_P(GoldenCase, ProductsOnAGpuAreThoseOfTheCpu) {
     const CheckpointTensor& t = *checkpoint.find(module + ".weight");
     const int64_t n = t.tensor.rows, k = t.tensor.cols;
     const bool integers = t.activation && t.activation->codec == id<Int8>;
+    if (t.outlier_threshold > 0) continue;  // floats there
     std::vector<float> x = normal(rng, 5 * k);
     const std::vector<float> w = decoded(t.tensor);
     const std::vector<float> here = product(machines.context(), checkpoint, module, x, n, k);
@@ -286,6 +288,69 @@ TEST(HfCompressed, Fp8ActivationsAreTheNearestOfTheirScale) {
       }
     }
   }
+}
+
+// LLM.int8() as its library computes it for one token: the scale is that of the elements below the threshold, products
+// of integers are multiplied by SCA SCB / 127^2; the others are halfs, times the decoded column. 0: there are none.
+TEST(HfCompressed, BitsandbytesInt8KeepsLargeActivations) {
+  const std::string module = "model.layers.0.mlp.down_proj";
+  for (const double threshold : {6.0, 1.0, 0.0}) {
+    const TempDir dir;
+    nlohmann::json config = golden().of("bnb-int8").at("config");
+    config["quantization_config"]["llm_int8_threshold"] = threshold;
+    const std::string path = golden().write("bnb-int8", dir.file("model"));
+    std::ofstream(path + "/config.json") << config.dump();
+    const Checkpoint checkpoint = Checkpoint::open(path);
+    const OwnedTensor copy = tensor_on(Device::cpu, checkpoint.get(module + ".weight"));  // loading releases it
+    const Tensor w = copy;
+    std::vector<float> x(size_t(3 * w.cols));
+    for (size_t i = 0; i < x.size(); ++i) x[i] = (float(i * 37 % 101) - 50.0f) * (i % 13 == 0 ? 0.31f : 0.037f);
+    for (const Isa isa : {Isa::baseline, default_isa()}) {
+      Machine machine(isa);
+      const Linear linear = Linear::load(machine.ctx, checkpoint, {module}, parse_scheme(""), {});
+      EXPECT_EQ(to_string(linear.input()), threshold > 0 ? "f32" : "int8");
+      const OwnedTensor y = make_tensor({id<F32>, 0}, 3, w.rows), floats = make_tensor({id<F32>, 0}, 3, w.rows);
+      linear.run(machine.ctx, f32_view(x, 3, w.cols), y);
+      const std::string text = plan_linear(machine.ctx, checkpoint, {module}, parse_scheme(""), {})[0].description();
+      EXPECT_EQ(text.find(", x from 6 in halfs") != std::string::npos, threshold == 6.0) << text;
+      const Linear plain = Linear::load(machine.ctx, checkpoint, {module}, parse_scheme("a16"), {});
+      plain.run(machine.ctx, f32_view(x, 3, w.cols), floats);
+      EXPECT_NE(decoded(y), decoded(floats));
+      int64_t taken = 0;
+      for (int64_t m = 0; m < 3; ++m) {
+        const float* row = x.data() + m * w.cols;
+        const auto large = [&](float v) { return threshold > 0 && std::abs(v) >= threshold; };
+        float most = 0;
+        for (int64_t k = 0; k < w.cols; ++k) most = large(row[k]) ? most : std::max(most, std::abs(row[k]));
+        for (int64_t n = 0; n < w.rows; ++n) {
+          const double scb = double(*w.scale.row<const float>(n)) * 127.0;
+          int64_t sum = 0;
+          double beside = 0, magnitude = 0;
+          for (int64_t k = 0; k < w.cols; ++k) {
+            const int code = w.data.row<const int8_t>(n)[k];
+            if (large(row[k])) {
+              const double product = double(f16_to_f32(f32_to_f16(row[k]))) * code * scb / 127.0;
+              beside += product, magnitude += std::abs(product), ++taken;
+            } else {
+              sum += int64_t(std::nearbyint(row[k] * (127.0f / most))) * code;
+            }
+          }
+          const double integers = double(sum) * most * scb / (127.0 * 127.0);
+          // Of integers: two scales, two products. Of halfs: a product and a sum each, and the decoded weight.
+          const double bound = 6 * 0x1p-24 * std::abs(integers) + double(2 * w.cols + 4) * 0x1p-24 * magnitude +
+                               0x1p-24 * std::abs(integers + beside);
+          EXPECT_NEAR(decoded(y)[size_t(m * w.rows + n)], integers + beside, bound) << threshold;
+        }
+      }
+      EXPECT_EQ(taken > 0, threshold > 0);
+    }
+  }
+  const TempDir dir;
+  nlohmann::json config = golden().of("bnb-int8").at("config");
+  config["quantization_config"]["llm_int8_threshold"] = -1;
+  const std::string path = golden().write("bnb-int8", dir.file("model"));
+  std::ofstream(path + "/config.json") << config.dump();
+  expect_error([&] { Checkpoint::open(path); }, {"llm_int8_threshold is -1"});
 }
 
 // Older writers pack the weights of W4A8 as those of W4A16.
