@@ -1,6 +1,7 @@
 #include "kernels/hadamard.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <vector>
 
@@ -24,13 +25,35 @@ bool is_prime(int64_t n) {
 bool paley_one(int64_t k) { return (k - 1) % 4 == 3 && is_prime(k - 1); }
 bool paley_two(int64_t k) { return k % 2 == 0 && (k / 2 - 1) % 4 == 1 && is_prime(k / 2 - 1); }
 
+// Williamson's matrices: the first halves of the first rows of the blocks A, B, C, D of
+//   A  B  C  D
+//  -B  A -D  C
+//  -C  D  A -B
+//  -D -C  B  A
+// bit i set where entry i (and K / 4 - i) is 1.
+struct Williamson {
+  int64_t k;
+  std::array<uint32_t, 4> rows;
+};
+constexpr Williamson kWilliamson[] = {
+    {52, {0x65, 0x71, 0x4b, 0x21}},
+    {156, {0x320a7, 0x50c8f, 0x25167, 0xb82b1}},
+    {172, {0x1baf31, 0x2ca1fb, 0xbd4d7, 0x325e3}},
+};
+const Williamson* williamson(int64_t k) {
+  for (const Williamson& w : kWilliamson) {
+    if (w.k == k) return &w;
+  }
+  return nullptr;
+}
+
 // The smallest K with order = K * 2^r; 0 if there is none.
 int64_t base_of(int64_t order) {
   int64_t k = order;
   while (k > 0 && k % 2 == 0) k /= 2;
   if (k == 1) return 1;
   for (; k > 0 && k <= std::min(order, kMaxBase); k *= 2) {
-    if (order % k == 0 && (paley_one(k) || paley_two(k))) return k;
+    if (order % k == 0 && (paley_one(k) || paley_two(k) || williamson(k))) return k;
   }
   return 0;
 }
@@ -47,26 +70,40 @@ std::vector<int8_t> characters(int64_t q) {
 int conference(const std::vector<int8_t>& chi, int64_t i, int64_t j) {
   const int64_t q = int64_t(chi.size());
   if (i == 0 && j == 0) return 0;
-  if (i == 0) return 1;
-  if (j == 0) return q % 4 == 3 ? -1 : 1;
+  if (i == 0) return q % 4 == 3 ? -1 : 1;
+  if (j == 0) return 1;
   return chi[size_t((i - j + q) % q)];
+}
+
+// Entry (i, j) of the K x K matrix.
+int paley_one_at(const std::vector<int8_t>& chi, int64_t i, int64_t j) { return conference(chi, i, j) + (i == j); }
+
+int paley_two_at(const std::vector<int8_t>& chi, int64_t i, int64_t j) {  // [S + I, S - I; S - I, -S - I]
+  const int64_t half = int64_t(chi.size()) + 1;
+  const bool low = i >= half, right = j >= half;
+  const int s = conference(chi, i % half, j % half), one = i % half == j % half;
+  return (low && right ? -s : s) + (low || right ? -one : one);
+}
+
+int williamson_at(const Williamson& w, int64_t i, int64_t j) {
+  constexpr int kBlocks[4][4] = {{1, 2, 3, 4}, {-2, 1, -4, 3}, {-3, 4, 1, -2}, {-4, -3, 2, 1}};
+  const int64_t m = w.k / 4, d = (j % m - i % m + m) % m;
+  const int block = kBlocks[i / m][j / m];
+  const bool plus = w.rows[size_t(std::abs(block) - 1)] >> std::min(d, m - d) & 1;
+  return plus == (block > 0) ? 1 : -1;
 }
 
 std::vector<int8_t> base_matrix(int64_t k) {
   std::vector<int8_t> h(size_t(k * k), 1);
   if (k == 1) return h;
+  const Williamson* w = williamson(k);
   const bool one = paley_one(k);
-  const std::vector<int8_t> chi = characters(one ? k - 1 : k / 2 - 1);
+  const std::vector<int8_t> chi = w ? std::vector<int8_t>() : characters(one ? k - 1 : k / 2 - 1);
   for (int64_t i = 0; i < k; ++i) {
     for (int64_t j = 0; j < k; ++j) {
-      int value = 0;
-      if (one) {  // I + S
-        value = conference(chi, i, j) + (i == j);
-      } else {  // S (x) [1 1; 1 -1] + I (x) [1 -1; -1 -1]
-        const int s = conference(chi, i / 2, j / 2), corner = i % 2 + j % 2;
-        value = s * (corner == 2 ? -1 : 1) + (i / 2 == j / 2) * (corner == 0 ? 1 : -1);
-      }
-      h[size_t(i * k + j)] = int8_t(value);
+      h[size_t(i * k + j)] = int8_t(w     ? williamson_at(*w, i, j)
+                                    : one ? paley_one_at(chi, i, j)
+                                          : paley_two_at(chi, i, j));
     }
   }
   return h;
@@ -147,9 +184,11 @@ void Hadamard::upload(cuda::StreamHandle stream) {
 
 namespace {
 
-void hadamard_on_device(const Context& ctx, const Tensor& x, const Hadamard& h, bool transpose, const Tensor& y) {
+void hadamard_on_device(const Context& ctx, const Tensor& x, const Hadamard& h, bool transpose, const Tensor& y,
+                        const float* diagonal) {
   check(h.on_device() != nullptr, "hadamard: the matrix was not uploaded");
-  const cuda::HadamardShape shape{h.on_device(), h.k(), h.power(), 1.0f / std::sqrt(float(h.order())), transpose};
+  const cuda::HadamardShape shape{h.on_device(), h.k(),   h.power(), 1.0f / std::sqrt(float(h.order())),
+                                  transpose,     diagonal};
   if (y.codec == id<F32>) return cuda::hadamard(ctx, x, shape, y.data.row<float>(0), y.data.pitch / 4);
   const Scratch::Scope scope(*ctx.scratch);
   cuda::EncodePlan plan;
@@ -163,13 +202,14 @@ void hadamard_on_device(const Context& ctx, const Tensor& x, const Hadamard& h, 
 
 }  // namespace
 
-void hadamard(const Context& ctx, const Tensor& x, const Hadamard& h, bool transpose, const Tensor& y) {
+void hadamard(const Context& ctx, const Tensor& x, const Hadamard& h, bool transpose, const Tensor& y,
+              const float* diagonal) {
   check(x.codec == id<F32> && y.rows == x.rows && y.cols == x.cols && x.cols % h.order() == 0,
         "hadamard: x {} (f32) and y {} do not fit each other and blocks of {} columns", describe(x), describe(y),
         h.order());
   check(y.scale.rows == 1, "hadamard: rows of y {} share scales", describe(y));
   if constexpr (kCuda) {
-    if (ctx.device == Device::cuda) return hadamard_on_device(ctx, x, h, transpose, y);
+    if (ctx.device == Device::cuda) return hadamard_on_device(ctx, x, h, transpose, y, diagonal);
   }
   const CodecInfo& to = info(y.codec);
   ctx.parallel_for(x.rows, 4, [&](int64_t begin, int64_t end) {
@@ -180,6 +220,7 @@ void hadamard(const Context& ctx, const Tensor& x, const Hadamard& h, bool trans
       const float* row = x.data.row<const float>(t);
       for (int64_t c = 0; c < x.cols; c += h.order()) {
         std::copy_n(row + c, h.order(), in);
+        for (int64_t i = 0; diagonal && i < h.order(); ++i) in[i] *= diagonal[c + i];
         h.apply(in, out + c, transpose);
       }
       to.encode(y, t, 1, out, x.cols, scale_source(y));

@@ -10,7 +10,7 @@ __global__ void hadamard_kernel(const float* x, int64_t ldx, HadamardShape h, fl
   extern __shared__ float v[];  // (K, 2^r)
   const int64_t order = h.k * h.power, begin = blockIdx.y * order;
   const float* in = x + blockIdx.x * ldx + begin;
-  for (int64_t i = threadIdx.x; i < order; i += blockDim.x) v[i] = in[i];
+  for (int64_t i = threadIdx.x; i < order; i += blockDim.x) v[i] = h.diagonal ? in[i] * h.diagonal[begin + i] : in[i];
   for (int64_t distance = 1; distance < h.power; distance *= 2) {
     __syncthreads();
     for (int64_t i = threadIdx.x; i < order / 2; i += blockDim.x) {

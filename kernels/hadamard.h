@@ -2,9 +2,11 @@
 // format.
 //
 // An order N = K * 2^r is the product of a K x K matrix and Sylvester's: H_N[k * 2^r + t][k' * 2^r + t'] =
-// H_K[k][k'] * (-1)^popcount(t & t'). K is the smallest for which there is one here:
+// H_K[k][k'] * (-1)^popcount(t & t'). K is the smallest for which there is one here, of those in Sloane's library,
+// which QuIP#'s and QuaRot's programs take theirs from:
 //   1;  q + 1 for a prime q = 3 mod 4 (Paley I: 12, 20, 44, 60, 108, 140, ...; not symmetric);
-//   2 (q + 1) for a prime q = 1 mod 4 (Paley II: 28, 36, 124, ...; symmetric)
+//   2 (q + 1) for a prime q = 1 mod 4 (Paley II: 28, 36, 124, ...; symmetric);
+//   52, 156, 172 (Williamson: four symmetric circulant blocks of K / 4; not symmetric)
 // One written order: butterflies (a + b, a - b) over t at distance 1, 2, 4, ...; then over k' the sum of +-v[k'] in
 // order; then times the f32 1 / sqrt(N).
 #pragma once
@@ -38,8 +40,9 @@ class Hadamard {
   Buffer device_;
 };
 
-// y (T, D) in any format = x (T, D) f32, every `h.order()` columns transformed. D is a multiple of the order. y may be
-// x.
-void hadamard(const Context& ctx, const Tensor& x, const Hadamard& h, bool transpose, const Tensor& y);
+// y (T, D) in any format = x (T, D) f32, its columns times `diagonal` (D; on the device of the context; null: 1), every
+// `h.order()` of them transformed. D is a multiple of the order. y may be x.
+void hadamard(const Context& ctx, const Tensor& x, const Hadamard& h, bool transpose, const Tensor& y,
+              const float* diagonal = nullptr);
 
 }  // namespace quire

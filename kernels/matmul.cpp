@@ -132,7 +132,7 @@ const MatmulKernel& find_kernel(const Context& ctx, const PackedWeight& w, int64
 }  // namespace
 
 const std::vector<MatmulKernel>& matmul_kernels() {
-  using cpu::kBytePanels, cpu::kFloatPanels, cpu::kNibblePanels, cpu::kSpqrPanels;
+  using cpu::kBytePanels, cpu::kE8Panels, cpu::kFloatPanels, cpu::kNibblePanels, cpu::kSpqrPanels;
   constexpr Isa kWide = Isa::avx512, kAvx2 = Isa::avx2;
   static const std::vector<MatmulKernel> cpu_kernels = {
       {"int_nibbles_amx", &kNibblePanels, kWide, integers_in_tiles, run_amx},
@@ -149,6 +149,8 @@ const std::vector<MatmulKernel>& matmul_kernels() {
       {"float_avx2", &kFloatPanels, kAvx2, floats, run_float<cpu::kMatmulAvx2>},
       {"float_spqr_avx512", &kSpqrPanels, kWide, floats, run_float<cpu::kMatmulAvx512>},
       {"float_spqr_avx2", &kSpqrPanels, kAvx2, floats, run_float<cpu::kMatmulAvx2>},
+      {"float_e8_avx512", &kE8Panels, kWide, floats, run_float<cpu::kMatmulAvx512>},
+      {"float_e8_avx2", &kE8Panels, kAvx2, floats, run_float<cpu::kMatmulAvx2>},
       {"decode_avx512", nullptr, kWide, floats, run_float<cpu::kMatmulAvx512>},
       {"decode_avx2", nullptr, kAvx2, floats, run_float<cpu::kMatmulAvx2>},
       {"reference", nullptr, Isa::baseline, anything, cpu::matmul_reference},

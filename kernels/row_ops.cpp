@@ -72,4 +72,29 @@ void scale_rows(const Context& ctx, const Tensor& x, float factor) {
   });
 }
 
+void scale_columns(const Context& ctx, const Tensor& x, const float* factors, const Tensor& y,
+                   const Epilogue& epilogue) {
+  check(x.codec == id<F32> && y.codec == id<F32> && x.rows == y.rows && x.cols == y.cols,
+        "scale_columns: x {} and y {} must be f32 and of one shape", describe(x), describe(y));
+  const ProfileScope scope(ctx.profile, "scale_columns", [&] {
+    return OpCost{tensor_bytes(x) + (epilogue.residual ? 2 : 1) * tensor_bytes(y), 3 * x.rows * x.cols};
+  });
+  if constexpr (kCuda) {
+    if (ctx.device == Device::cuda) return cuda::scale_columns(ctx, x, factors, y, epilogue);
+  }
+  ctx.parallel_for(x.rows, 8, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      const float* in = x.data.row<const float>(t);
+      float* out = y.data.row<float>(t);
+      const float* residual = epilogue.residual ? epilogue.residual + t * (y.data.pitch / 4) : nullptr;
+      for (int64_t c = 0; c < x.cols; ++c) {
+        float value = in[c] * factors[c];
+        if (epilogue.bias) value = value + epilogue.bias[c];
+        if (residual) value = value + residual[c];
+        out[c] = value;
+      }
+    }
+  });
+}
+
 }  // namespace quire

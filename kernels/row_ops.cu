@@ -31,6 +31,16 @@ __global__ void scale_rows_kernel(float* x, int64_t ld, int64_t cols, float fact
   for (int64_t c = threadIdx.x; c < cols; c += blockDim.x) row[c] *= factor;
 }
 
+__global__ void scale_columns_kernel(const float* x, int64_t ldx, int64_t cols, const float* factors, float* y,
+                                     int64_t ldy, Epilogue epilogue) {
+  for (int64_t c = threadIdx.x; c < cols; c += blockDim.x) {
+    float value = x[blockIdx.x * ldx + c] * factors[c];
+    if (epilogue.bias) value = value + epilogue.bias[c];
+    if (epilogue.residual) value = value + epilogue.residual[blockIdx.x * ldy + c];
+    y[blockIdx.x * ldy + c] = value;
+  }
+}
+
 }  // namespace
 
 void norm_heads(const Context& ctx, const Tensor& x, int64_t heads, const Tensor& weight, float eps) {
@@ -53,6 +63,14 @@ void scale_rows(const Context& ctx, const Tensor& x, float factor) {
   if (x.rows == 0) return;
   scale_rows_kernel<<<unsigned(x.rows), 256, 0, ctx.stream>>>(x.data.row<float>(0), x.data.pitch / 4, x.cols, factor);
   check_launch("scale_rows_kernel");
+}
+
+void scale_columns(const Context& ctx, const Tensor& x, const float* factors, const Tensor& y,
+                   const Epilogue& epilogue) {
+  if (x.rows == 0) return;
+  scale_columns_kernel<<<unsigned(x.rows), 256, 0, ctx.stream>>>(
+      x.data.row<const float>(0), x.data.pitch / 4, x.cols, factors, y.data.row<float>(0), y.data.pitch / 4, epilogue);
+  check_launch("scale_columns_kernel");
 }
 
 }  // namespace quire::cuda

@@ -1,6 +1,6 @@
 // Small ops on f32 rows that only some families of networks need, so they are fused with nothing.
 #pragma once
-#include "kernels/context.h"
+#include "kernels/matmul.h"
 
 namespace quire {
 
@@ -13,5 +13,10 @@ void add_normed(const Context& ctx, const Tensor& x, const Tensor& weight, float
 
 // x *= factor: x (T, N) f32.
 void scale_rows(const Context& ctx, const Tensor& x, float factor);
+
+// y = x times `factors` column by column, then the epilogue of a matmul: x, y (T, N) f32, which may be one; factors (N)
+// on the device of the context.
+void scale_columns(const Context& ctx, const Tensor& x, const float* factors, const Tensor& y,
+                   const Epilogue& epilogue = {});
 
 }  // namespace quire

@@ -20,12 +20,21 @@
 namespace quire {
 
 // What its writer does to x (T, K) before it meets the tensor's columns: they are put in another order (GPTQ's
-// act-order, where columns of one group do not lie together), then every `hadamard` of them are transformed (QuaRot).
+// act-order, where columns of one group do not lie together), then multiplied one by one (QuIP#), then every `hadamard`
+// of them are transformed (QuaRot, QuIP#).
 struct InputTransform {
-  std::vector<int32_t> order;  // column c of the tensor belongs to column order[c] of x; empty: as they are
-  int64_t hadamard = 0;        // order of the transform; 0: none
-  std::vector<int8_t> signs;   // its K x K factor as the file gives it; empty: that of kernels/hadamard.h
+  std::vector<int32_t> order;   // column c of the tensor belongs to column order[c] of x; empty: as they are
+  std::vector<float> diagonal;  // (K), in the tensor's order of columns; empty: all 1
+  int64_t hadamard = 0;         // order of the transform; 0: none
+  bool transposed = false;      // by the transposed matrix
+  std::vector<int8_t> signs;    // its K x K factor as the file gives it; empty: that of kernels/hadamard.h
   bool operator==(const InputTransform&) const = default;
+};
+
+// What its writer does to the product (T, N) of a matrix, of which tensors may be parts (QuIP#'s q, k and v): a
+// Hadamard transform over all N outputs, then each is multiplied. So the parts can only run together.
+struct OutputTransform {
+  std::vector<float> diagonal;  // (N)
 };
 
 struct CheckpointTensor {
@@ -37,7 +46,9 @@ struct CheckpointTensor {
   float input_scale = 0.0f;                          // of activations whose scale is static; 0: found at run time
   float outlier_threshold = 0.0f;                    // int8 activations this large stay halfs (LLM.int8()); 0: none do
   std::shared_ptr<const InputTransform> input = {};  // null: x as it is
-  int64_t outliers = 0;                              // f16 values that are added to its own: Checkpoint::outliers
+  std::shared_ptr<const OutputTransform> output = {};  // null: the product as it is; one for all parts of a matrix
+  int64_t output_row = 0;                              // the tensor's first row in that matrix
+  int64_t outliers = 0;                                // f16 values that are added to its own: Checkpoint::outliers
 };
 
 class Checkpoint {

@@ -23,6 +23,7 @@ constexpr Method kMethods[] = {
     {"gptq", add_gptq_tensors},     {"awq", add_awq_tensors},           {"qserve", add_qserve_tensors},
     {"quarot", add_quarot_tensors}, {"spqr", add_spqr_tensors},         {"compressed-tensors", add_compressed_tensors},
     {"fp8", add_fp8_tensors},       {"modelopt", add_modelopt_tensors}, {"bitsandbytes", add_bitsandbytes_tensors},
+    {"quip", add_quip_tensors},
 };
 
 // Configurations that older writers put beside config.json, for directories where that names no method.
@@ -125,7 +126,8 @@ std::optional<Quantization> find_quantization(const std::string& path, const Jso
   }
   if (q.method.empty() && config.text("model_type") == kQuarotModel) q.method = "quarot";
   if (q.method.empty() && has_qserve_tensors(entries)) q.method = "qserve";
-  if (q.method.empty() && config.find("quip_params")) q.method = "QuIP#";
+  if (const auto o = q.method.empty() ? config.object("quip_params") : std::nullopt)
+    q = {"quip", nullptr, &o->json(), o->where(), {}};
   if (q.method.empty()) return std::nullopt;
   check(find_method(q.method) != nullptr,
         "{}: weights quantized by '{}' cannot be read; these can: f16, bf16 and f32 directories, GGUF files, {}",

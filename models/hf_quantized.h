@@ -55,6 +55,7 @@ std::string add_awq_tensors(const QuantizedSource& source);
 std::string add_qserve_tensors(const QuantizedSource& source);
 std::string add_quarot_tensors(const QuantizedSource& source);
 std::string add_spqr_tensors(const QuantizedSource& source);
+std::string add_quip_tensors(const QuantizedSource& source);
 bool has_qserve_tensors(const Entries& entries);  // which say it alone: QServe writes no configuration
 std::string add_compressed_tensors(const QuantizedSource& source);
 std::string add_fp8_tensors(const QuantizedSource& source);

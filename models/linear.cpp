@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 
 #include "kernels/convert.h"
 #include "kernels/outliers.h"
@@ -162,6 +163,29 @@ Buffer static_scale(const Context& ctx, float scale) {
   return buffer;
 }
 
+// Parts of a matrix whose outputs are transformed as one: all of its rows, in its order.
+void order_by_output(PartPlan& part) {
+  std::vector<size_t> order(part.names.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::sort(order.begin(), order.end(),
+            [&](size_t a, size_t b) { return part.segments[a].from < part.segments[b].from; });
+  PartPlan sorted = part;
+  int64_t row = 0;
+  bool whole = true;
+  part.aligned = true;
+  for (size_t i = 0; i < order.size(); ++i) {
+    part.names[i] = sorted.names[order[i]];
+    part.segments[i] = sorted.segments[order[i]];
+    whole = whole && part.segments[i].from == row;
+    part.aligned = part.aligned && row % 64 == 0;
+    row += part.segments[i].count;
+  }
+  check(whole && row == int64_t(part.output->diagonal.size()),
+        "'{}' is a part of a matrix of {} rows whose outputs are transformed together (QuIP#): it cannot run without "
+        "the others",
+        part.names[0], part.output->diagonal.size());
+}
+
 // Activations in scratch; with one static scale unless it is empty.
 Tensor scratch_for(const Context& ctx, Format format, int64_t rows, int64_t cols, std::byte* scale) {
   const StorageOptions options{.row_align = 64, .sums = format.codec == id<Int8>, .device = ctx.device};
@@ -187,16 +211,18 @@ std::vector<PartPlan> plan_linear(const Context& ctx, const Checkpoint& checkpoi
     const float threshold = takes_outliers && can_take ? t.outlier_threshold : 0.0f;
     const Format wanted =
         takes_outliers && !can_take ? Format{id<F32>, 0} : activation_format(scheme, weight, t.activation);
-    if (parts.empty() || !parts.back().can_hold(weight, input_scale, threshold, t.input) || !(activation == wanted)) {
+    if (parts.empty() || !parts.back().can_hold(weight, t, input_scale, threshold) || !(activation == wanted)) {
       parts.emplace_back();
       parts.back().problem = {weight, wanted, 0, t.tensor.cols};
       parts.back().input = t.input;
       parts.back().input_scale = input_scale;
       parts.back().outlier_threshold = threshold;
+      parts.back().output = t.output;
       activation = wanted;
     }
     PartPlan& part = parts.back();
     part.names.push_back(name);
+    if (t.output) part.segments.push_back({t.output_row, part.problem.n, t.tensor.rows});
     part.stored = part.stored && format_of(t.tensor) == weight;
     part.aligned = part.aligned && part.problem.n % 64 == 0;
     part.problem.n += t.tensor.rows;
@@ -205,16 +231,16 @@ std::vector<PartPlan> plan_linear(const Context& ctx, const Checkpoint& checkpoi
   }
   for (PartPlan& part : parts) {
     if (!part.stored) part.outliers = 0;  // what is converted has them in it
+    if (part.output) order_by_output(part);
     part.problem.x = halfs_on_gpu(ctx, part.problem);
     part.layout = choose_layout(part.problem, ctx.isa, ctx.device);
   }
   return parts;
 }
 
-bool PartPlan::can_hold(Format weight, float scale, float threshold,
-                        const std::shared_ptr<const InputTransform>& transform) const {
-  return problem.w == weight && input_scale == scale && outlier_threshold == threshold &&
-         (input == transform || (input && transform && *input == *transform));
+bool PartPlan::can_hold(Format weight, const CheckpointTensor& t, float scale, float threshold) const {
+  return problem.w == weight && input_scale == scale && outlier_threshold == threshold && output == t.output &&
+         (input == t.input || (input && t.input && *input == *t.input));
 }
 
 int64_t PartPlan::bytes() const {
@@ -230,7 +256,8 @@ std::string PartPlan::description() const {
   if (outliers > 0) text += " and outliers";
   if (outlier_threshold > 0) text += fmt::format(", x from {:g} in halfs", outlier_threshold);
   if (input_scale != 0.0f) text += " (static scale)";
-  return input ? text + fmt::format(" ({})", describe(*input)) : text;
+  if (input) text += fmt::format(" ({})", describe(*input));
+  return output ? text + fmt::format(" ({})", describe(*output)) : text;
 }
 
 Tensor Linear::input_tensor(const Context& ctx, int64_t rows) const {
@@ -249,6 +276,7 @@ Linear Linear::load(SliceReader& reader, const std::vector<std::string>& names, 
     LinearPart part = load_part(reader, plan);
     part.transform = LoadedTransform(reader.context(), plan.input, plan.problem.k);
     part.outlier_threshold = plan.outlier_threshold;
+    part.output = LoadedOutput(reader.context(), plan.output, plan.segments);
     part.input_scale = static_scale(reader.context(), plan.input_scale);
     part.begin = linear.n_;
     linear.n_ += part.weight.problem.n;
@@ -285,6 +313,7 @@ void Linear::run(const Context& ctx, const Tensor& x, const Tensor& y, const flo
                   unit_of(parts_[0].weight.problem)};
   });
   for (const LinearPart& part : parts_) {
+    const Scratch::Scope scratch(*ctx.scratch);
     const Format wanted = part.weight.problem.x;
     Tensor in = part.transform ? part.transform.apply(ctx, x) : x;
     SparseRows taken;  // elements of x that are not quantized
@@ -301,16 +330,21 @@ void Linear::run(const Context& ctx, const Tensor& x, const Tensor& y, const flo
     if (!part.bias.empty()) epilogue.bias = part.bias.data();
     if (part.device_bias.data()) epilogue.bias = reinterpret_cast<const float*>(part.device_bias.data());
     if (residual) epilogue.residual = residual + part.begin;
-    const Tensor out = cols_of(y, part.begin, part.weight.problem.n);
-    matmul(ctx, in, part.weight, out, epilogue);
-    if (part.outliers.rows.count > 0) add_sparse(ctx, in, part.outliers.rows, out);
-    if (taken.count > 0) add_outliers(ctx, taken, part.weight, out);
+    const int64_t n = part.weight.problem.n;
+    const Tensor out = cols_of(y, part.begin, n);
+    const Tensor product = part.output ? scratch_for(ctx, {id<F32>, 0}, x.rows, n, nullptr) : out;
+    matmul(ctx, in, part.weight, product, part.output ? Epilogue{} : epilogue);
+    if (part.outliers.rows.count > 0) add_sparse(ctx, in, part.outliers.rows, product);
+    if (taken.count > 0) add_outliers(ctx, taken, part.weight, product);
+    if (part.output) part.output.apply(ctx, product, out, epilogue);
   }
 }
 
 void Linear::decode_row(int64_t row, float* out) const {
   for (const LinearPart& part : parts_) {
     if (row >= part.begin + part.weight.problem.n) continue;
+    check(!part.output, "linear: the rows of '{}' are mixed by a transform of its outputs; none can be taken alone",
+          label_);
     const PackedWeight& w = part.weight;
     if (w.layout) {
       w.layout->unpack(w.data.data(), w.problem, row - part.begin, out);

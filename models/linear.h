@@ -25,12 +25,13 @@ struct LinearPart {
   int64_t begin = 0;   // first column of y
   LoadedTransform transform;
   float outlier_threshold = 0.0f;  // of x: see CheckpointTensor
-  Buffer input_scale;              // an f32 on the context's device: of static activations; empty: found at run time
+  LoadedOutput output;
+  Buffer input_scale;  // an f32 on the context's device: of static activations; empty: found at run time
 };
 
 // A part before it is loaded: what it will be and take follows from the configuration and the scheme alone.
 struct PartPlan {
-  std::vector<std::string> names;
+  std::vector<std::string> names;  // in the order of their rows
   MatmulProblem problem{};
   const WeightLayout* layout = nullptr;
   bool stored = true, aligned = true;  // in the format already; every matrix begins on a multiple of 64 rows
@@ -39,9 +40,10 @@ struct PartPlan {
   float input_scale = 0.0f;  // of static activations; 0: found at run time
   float outlier_threshold = 0.0f;
   int64_t outliers = 0;  // weights beside the matrix, added after it (kernels/sparse.h)
+  std::shared_ptr<const OutputTransform> output;
+  std::vector<OutputSegment> segments;  // with an output: where the product's columns go
   int64_t bytes() const;
-  bool can_hold(Format weight, float scale, float threshold,
-                const std::shared_ptr<const InputTransform>& transform) const;
+  bool can_hold(Format weight, const CheckpointTensor& t, float scale, float threshold) const;
   std::string description() const;  // "q_proj+k_proj+v_proj: int8 x int8 in LAYOUT"
 };
 std::vector<PartPlan> plan_linear(const Context& ctx, const Checkpoint& checkpoint,
@@ -64,7 +66,8 @@ class Linear {
   int64_t k() const { return k_; }
   // x (T, K) in input(), y (T, N) f32; residual (T, N) with y's pitch, or null.
   void run(const Context& ctx, const Tensor& x, const Tensor& y, const float* residual = nullptr) const;
-  // Row `row` of the weight, decoded (K): an embedding tied to a packed head. On the CPU.
+  // Row `row` of the weight, decoded (K): an embedding tied to a packed head. On the CPU. Error where outputs are
+  // transformed: no row is a row of the product then.
   void decode_row(int64_t row, float* out) const;
 
   int64_t bytes() const;  // in memory for the weight as it runs

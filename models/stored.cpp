@@ -19,7 +19,7 @@ Format read_format(const JsonObject& o, const char* key) {
   check(text->size() <= 64, "{}: '{}' is no format", o.where(), key);
   try {
     const Format format = parse_format(*text);
-    check(info(format.codec).span == 1, "{} is only read from other writers' files", *text);
+    check(info(format.codec).encode, "{} is only read from other writers' files", *text);
     // Groups begin on whole bytes, and the segments of integer products on whole vectors.
     check(format.group % 16 == 0 && format.group <= 65536, "groups of {} are not a multiple of 16 up to 65536",
           format.group);

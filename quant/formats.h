@@ -18,6 +18,7 @@
 #include "base/error.h"
 #include "quant/affine.h"
 #include "quant/codebook.h"
+#include "quant/e8.h"
 #include "quant/gguf_blocks.h"
 #include "quant/gguf_k_blocks.h"
 #include "quant/lookup.h"
@@ -35,7 +36,7 @@ struct CodecList {
 
 using Codecs = CodecList<F32, F16, BF16, Int8, Int4, Int3, Int2, Int4Z, Int3Z, Int2Z, UInt8O, UInt4O, UInt3O, UInt2O,
                          TwoLevel4, E4M3, E3M2, Q8_0, Q4_0, Q4_1, Nuq4, Nuq3, Nuq2, Nuq4V, Nuq3V, Nuq2V, Int8Z, Lut4,
-                         Q5_0, Q5_1, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, MXFP4, Spqr3>;
+                         Q5_0, Q5_1, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, MXFP4, Spqr3, E8p, E8pRvq3, E8pRvq4>;
 
 template <class T, class... Ts>
 constexpr Codec index_in(CodecList<Ts...>) {

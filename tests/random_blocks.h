@@ -1,4 +1,5 @@
-// Blocks of the formats that are only read: any codes and inner scales, under finite scales of either sign.
+// Blocks of the formats that are only read: any codes and inner scales, under finite scales of either sign, and codes
+// of E8.
 #pragma once
 #include <cmath>
 #include <cstring>
@@ -58,6 +59,15 @@ template <class Rng>
 void fill_random_blocks(Rng& rng, const Tensor& t, float spread = 1.0f) {
   if (t.codec == id<Spqr3>) return fill_random_spqr(rng, t, spread);
   const CodecInfo& codec = info(t.codec);
+  if (t.codec == id<E8p> || t.codec == id<E8pRvq3> || t.codec == id<E8pRvq4>) {  // any codes, no scale
+    const RowBytes all = codec.row_bytes(t.cols, 1);
+    for (int64_t r = 0; r < t.rows; ++r) {
+      for (int64_t i = 0; i < all.data; ++i) t.data.row<uint8_t>(r)[i] = uint8_t(rng());
+      for (int64_t i = 0; i < all.high; ++i) t.high.row<uint8_t>(r)[i] = uint8_t(rng());
+    }
+    if (codec.table_bytes > 0) *t.table.row<float>(0) = 0.49f;
+    return;
+  }
   const float scale = 2.0f * spread / largest_in_block(t.codec);
   const int64_t bytes = codec.row_bytes(t.cols, t.groups()).data, block = codec.row_bytes(1, 1).data;
   std::normal_distribution<float> normal;

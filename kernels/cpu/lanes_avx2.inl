@@ -56,6 +56,24 @@ QUIRE_INLINE Ints all(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi
 QUIRE_INLINE Ints mul(Ints x, Ints y) { return {_mm256_mullo_epi32(x.a, y.a), _mm256_mullo_epi32(x.b, y.b)}; }
 QUIRE_INLINE Ints add(Ints x, Ints y) { return {_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)}; }
 QUIRE_INLINE Ints sub(Ints x, Ints y) { return {_mm256_sub_epi32(x.a, y.a), _mm256_sub_epi32(x.b, y.b)}; }
+QUIRE_INLINE Ints bit_and(Ints x, Ints y) { return {_mm256_and_si256(x.a, y.a), _mm256_and_si256(x.b, y.b)}; }
+QUIRE_INLINE Ints bit_xor(Ints x, Ints y) { return {_mm256_xor_si256(x.a, y.a), _mm256_xor_si256(x.b, y.b)}; }
+QUIRE_INLINE Ints gather(const uint32_t* table, Ints index) {
+  const int* from = reinterpret_cast<const int*>(table);
+  return {_mm256_i32gather_epi32(from, index.a, 4), _mm256_i32gather_epi32(from, index.b, 4)};
+}
+// 16 + the nibble from bit Shift up: it takes the place after the point of 1.n * 2^4.
+template <int Shift>
+QUIRE_INLINE __m256 nibble_on_16(__m256i x) {
+  const __m256i moved = Shift < 19 ? _mm256_slli_epi32(x, Shift < 19 ? 19 - Shift : 0)
+                                   : _mm256_srli_epi32(x, Shift < 19 ? 0 : Shift - 19);
+  const __m256i nibble = _mm256_and_si256(moved, _mm256_set1_epi32(15 << 19));
+  return _mm256_castsi256_ps(_mm256_or_si256(nibble, _mm256_set1_epi32(0x41800000)));
+}
+template <int Shift>
+QUIRE_INLINE Floats nibble_on_16(Ints x) {
+  return {nibble_on_16<Shift>(x.a), nibble_on_16<Shift>(x.b)};
+}
 QUIRE_INLINE Floats to_floats(Ints x) { return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
 QUIRE_INLINE Floats top_halves(Ints x) {  // bf16
   return {_mm256_castsi256_ps(_mm256_slli_epi32(x.a, 16)), _mm256_castsi256_ps(_mm256_slli_epi32(x.b, 16))};

@@ -34,6 +34,17 @@ QUIRE_INLINE Ints all(int32_t x) { return {_mm512_set1_epi32(x)}; }
 QUIRE_INLINE Ints mul(Ints a, Ints b) { return {_mm512_mullo_epi32(a.v, b.v)}; }
 QUIRE_INLINE Ints add(Ints a, Ints b) { return {_mm512_add_epi32(a.v, b.v)}; }
 QUIRE_INLINE Ints sub(Ints a, Ints b) { return {_mm512_sub_epi32(a.v, b.v)}; }
+QUIRE_INLINE Ints bit_and(Ints a, Ints b) { return {_mm512_and_si512(a.v, b.v)}; }
+QUIRE_INLINE Ints bit_xor(Ints a, Ints b) { return {_mm512_xor_si512(a.v, b.v)}; }
+QUIRE_INLINE Ints gather(const uint32_t* table, Ints index) { return {_mm512_i32gather_epi32(index.v, table, 4)}; }
+// 16 + the nibble from bit Shift up: it takes the place after the point of 1.n * 2^4.
+template <int Shift>
+QUIRE_INLINE Floats nibble_on_16(Ints a) {
+  const __m512i moved = Shift < 19 ? _mm512_slli_epi32(a.v, Shift < 19 ? 19 - Shift : 0)
+                                   : _mm512_srli_epi32(a.v, Shift < 19 ? 0 : Shift - 19);
+  return {_mm512_castsi512_ps(
+      _mm512_ternarylogic_epi32(moved, _mm512_set1_epi32(15 << 19), _mm512_set1_epi32(0x41800000), 0xea))};
+}
 QUIRE_INLINE Floats to_floats(Ints a) { return {_mm512_cvtepi32_ps(a.v)}; }
 QUIRE_INLINE Floats top_halves(Ints a) { return {_mm512_castsi512_ps(_mm512_slli_epi32(a.v, 16))}; }  // bf16
 

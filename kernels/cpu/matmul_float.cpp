@@ -23,6 +23,7 @@ struct Panels {
   const PackedWeight* w;
   const MatmulSimd* simd;
   IntPanels shape;  // of codes
+  E8Panels e8;
 
   // Where the K block that begins at k0 ends.
   int64_t block_end(int64_t k0) const {
@@ -50,7 +51,9 @@ const float* Panels::block(int64_t panel, int64_t k0, int64_t k1, int64_t ahead,
   const int64_t elements = panel * kPanel * w->problem.k;
   if (source == Source::f32) return reinterpret_cast<const float*>(data) + elements + k0 * kPanel;
   const uint16_t* halves = reinterpret_cast<const uint16_t*>(data) + elements;
-  const int64_t bytes = source == Source::codes ? ahead * shape.panel_bytes : (k1 - k0) * kPanel * 2;
+  const int64_t bytes = source == Source::codes ? ahead * shape.panel_bytes
+                        : source == Source::e8  ? ahead * e8.panel_bytes
+                                                : (k1 - k0) * kPanel * 2;
   if (source == Source::f16) {
     simd->decode_f16(halves, k0, k1, bytes, out);
   } else if (source == Source::bf16) {
@@ -60,6 +63,8 @@ const float* Panels::block(int64_t panel, int64_t k0, int64_t k1, int64_t ahead,
     simd->decode_spqr(data + panel * panel_bytes, k0, k1, ahead * panel_bytes, out);
   } else if (source == Source::codes) {
     simd->decode_codes(shape, data + panel * shape.panel_bytes, k0, k1, bytes, out);
+  } else if (source == Source::e8) {
+    simd->decode_e8(e8, data + panel * e8.panel_bytes, k0, k1, bytes, out);
   } else {
     decode_rows(w->rows, panel, k0, k1, out);
   }
@@ -67,11 +72,14 @@ const float* Panels::block(int64_t panel, int64_t k0, int64_t k1, int64_t ahead,
 }
 
 Panels panels_of(const MatmulSimd& simd, const PackedWeight& w) {
-  Panels p{Source::canonical, &w, &simd, {}};
+  Panels p{Source::canonical, &w, &simd, {}, {}};
   if (w.layout == &kFloatPanels) {
     p.source = w.problem.w.codec == id<F32> ? Source::f32 : w.problem.w.codec == id<F16> ? Source::f16 : Source::bf16;
   } else if (w.layout == &kSpqrPanels) {
     p.source = Source::spqr;
+  } else if (w.layout == &kE8Panels) {
+    p.source = Source::e8;
+    p.e8 = e8_panels(w.problem);
   } else if (w.layout) {
     p.source = Source::codes;
     p.shape = int_panels(w.problem);
@@ -128,7 +136,8 @@ void matmul_float(const MatmulSimd& simd, const Context& ctx, const Tensor& x, c
   const Panels panels = panels_of(simd, w);
   const FloatRows rows = float_rows(ctx, x);
   const Output out = output_of(y, epilogue);
-  const bool streams = panels.source == Source::codes ? can_stream(panels.shape) : panels.source != Source::canonical;
+  const bool floats = panels.source != Source::canonical && panels.source != Source::e8;
+  const bool streams = panels.source == Source::codes ? can_stream(panels.shape) : floats;
   if (x.rows <= kStreamM && streams && w.problem.k > 0) return stream(panels, ctx, rows, x.rows, out);
   const int64_t all = (w.problem.n + kPanel - 1) / kPanel;
   const int64_t block_m = panels.source == Source::canonical ? kSlowBlockM : kBlockM;

@@ -16,10 +16,10 @@ struct FloatBlock {
   bool first;  // part is not read
 };
 
-enum class PanelSource : uint8_t { f32, f16, bf16, codes, spqr, canonical };
+enum class PanelSource : uint8_t { f32, f16, bf16, codes, spqr, e8, canonical };
 
-// part(m, 16 * panels) = x(m, k) times panels of any source but canonical, decoded on the way; m <= kStreamM. Of codes
-// only those that can_stream.
+// part(m, 16 * panels) = x(m, k) times panels of floats, or of those codes that can_stream, decoded on the way; m <=
+// kStreamM.
 constexpr int kStreamM = 4;
 struct FloatStream {
   PanelSource source;
@@ -66,6 +66,8 @@ struct MatmulSimd {
                        float* out);
   // k0 lies on a tile.
   void (*decode_spqr)(const std::byte* panel, int64_t k0, int64_t k1, int64_t ahead, float* out);
+  // k0 is a multiple of 8; out has place for as many columns.
+  void (*decode_e8)(const E8Panels& shape, const std::byte* panel, int64_t k0, int64_t k1, int64_t ahead, float* out);
 };
 extern const MatmulSimd kMatmulAvx2, kMatmulAvx512;
 

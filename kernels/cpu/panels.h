@@ -8,6 +8,8 @@
 //   spqr_panels    tiles of 16 rows x 16 columns, kSpqrTile bytes: the codec's 20 bytes of scales and zeros, then of
 //   each
 //                  row its 16 codes of 3 bits, 32 bits of all rows and then 16
+//   e8_panels      codes of 8 values (quant/e8.h): for 8 k 16 rows of u16, then those of the second book; at the end of
+//                  a panel the factor of that
 // Codes lie as unsigned fields, or as indices of 16 such; code = second * field + zero: so an int8 activation is the
 // signed operand as it lies.
 #pragma once
@@ -19,7 +21,7 @@ constexpr int64_t kPanel = 16;
 
 constexpr int64_t kSpqrTile = Spqr3::kTileBytes + 16 * 6;
 
-extern const WeightLayout kFloatPanels, kBytePanels, kNibblePanels, kSpqrPanels;
+extern const WeightLayout kFloatPanels, kBytePanels, kNibblePanels, kSpqrPanels, kE8Panels;
 
 // How a field becomes the code, an integer.
 enum class Second : uint8_t {
@@ -71,5 +73,14 @@ struct IntPanels {
   int64_t second_at() const { return row_scale_at ? 0 : scale_bytes() * (offset ? 2 : 1); }
 };
 IntPanels int_panels(const MatmulProblem& problem);
+
+// Geometry of E8 panels, and the books: 256 words each.
+struct E8Panels {
+  const uint32_t *first_book, *second_book;
+  int second;           // bytes of a code of the second book; 0: there is none
+  int64_t block_bytes;  // of 8 k
+  int64_t factor_at, panel_bytes;
+};
+E8Panels e8_panels(const MatmulProblem& problem);
 
 }  // namespace quire::cpu

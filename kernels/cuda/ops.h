@@ -13,12 +13,13 @@ namespace quire::cuda {
 void rope(const Context& ctx, const Tensor& x, int64_t heads, int64_t head_dim, const int32_t* positions,
           const float* table, int64_t dim);
 
-// The K x K signs on the device. out (T, cols) f32 may be x.
+// The K x K signs and the diagonal (cols; null: 1) on the device. out (T, cols) f32 may be x.
 struct HadamardShape {
   const int8_t* signs;
   int64_t k, power;
   float scale;
   bool transpose;
+  const float* diagonal;
 };
 void hadamard(const Context& ctx, const Tensor& x, const HadamardShape& h, float* out, int64_t ld);
 
@@ -60,6 +61,8 @@ void fill_normal(const Context& ctx, uint64_t seed, int64_t first, float deviati
 void norm_heads(const Context& ctx, const Tensor& x, int64_t heads, const Tensor& weight, float eps);
 void add_normed(const Context& ctx, const Tensor& x, const Tensor& weight, float eps, const Tensor& h);
 void scale_rows(const Context& ctx, const Tensor& x, float factor);
+void scale_columns(const Context& ctx, const Tensor& x, const float* factors, const Tensor& y,
+                   const Epilogue& epilogue);
 
 // Blocks of block_bytes from place pairs[2i] of `from` to place pairs[2i + 1] of `to`; pairs on the device.
 void copy_blocks(const Context& ctx, const std::byte* from, std::byte* to, const int32_t* pairs, int64_t count,

@@ -4,6 +4,7 @@
 #include "tests/models/golden_quantized.h"
 #include "tests/models/quantized_model.h"
 #include "tests/models/quantized_values.h"
+#include "tests/models/quip_directory.h"
 
 namespace quire::fuzz {
 
@@ -32,6 +33,18 @@ std::vector<std::string> compressed_seeds() {
 }
 std::vector<std::string> fp8_seeds() { return seeds_of({"deepseek-fp8", "modelopt-fp8"}); }
 std::vector<std::string> bitsandbytes_seeds() { return seeds_of({"bnb-int8", "bnb-nf4-double", "bnb-fp4"}); }
+
+std::vector<std::string> quip_seeds() {
+  const TempDir dir;
+  const TinyModel model =
+      make_tiny_model({.layers = 1, .hidden = 64, .ffn = 64, .heads = 4, .kv_heads = 4, .matrices = id<BF16>});
+  std::vector<std::string> seeds;
+  for (const int bits : {2, 3, 4}) {
+    QuipWriter(model, {bits}).write(dir.file(std::to_string(bits)));
+    seeds.push_back(bundle_directory(dir.file(std::to_string(bits))));
+  }
+  return seeds;
+}
 
 std::vector<std::string> written_words() {
   return {"\"quantization_config\"",
@@ -63,6 +76,14 @@ std::vector<std::string> written_words() {
           "quant_map",
           "blocksize",
           "F8_E4M3",
+          "\"quip_params\"",
+          "\"codebook_version\"",
+          "\"resid_scale_override\"",
+          "\"E8P12RVQ4B\"",
+          "upgate_proj",
+          "Qidxs",
+          "fuse_scales",
+          "I64",
           "I32",
           "false",
           "null"};
@@ -206,7 +227,8 @@ std::vector<Target> quantized_targets() {
           {"awq", run_directory, awq_seeds, quantized_words(), 500, kHeap},
           {"qserve", run_directory, qserve_seeds, quantized_words(), 500, kHeap},
           {"quarot", run_directory, quarot_seeds, quantized_words(), 500, kHeap},
-          {"spqr", run_directory, spqr_seeds, quantized_words(), 500, kHeap}};
+          {"spqr", run_directory, spqr_seeds, quantized_words(), 500, kHeap},
+          {"quip", run_quantized, quip_seeds, written_words(), 500, kHeap}};
 }
 
 }  // namespace quire::fuzz

@@ -44,9 +44,10 @@ class HadamardTest : public testing::Test {
 };
 
 TEST_F(HadamardTest, BasesAreOrthogonalInIntegers) {
-  const std::pair<int64_t, int64_t> orders[] = {{1, 1},     {12, 12},   {20, 20},   {24, 12},   {28, 28},   {36, 36},
-                                                {44, 44},   {60, 60},   {68, 68},   {76, 76},   {84, 84},   {108, 108},
-                                                {124, 124}, {140, 140}, {104, 104}, {148, 148}, {164, 164}, {380, 380}};
+  const std::pair<int64_t, int64_t> orders[] = {{1, 1},     {12, 12},   {20, 20},  {24, 12},   {28, 28},   {36, 36},
+                                                {44, 44},   {60, 60},   {68, 68},  {76, 76},   {84, 84},   {108, 108},
+                                                {124, 124}, {140, 140}, {104, 52}, {148, 148}, {164, 164}, {380, 380},
+                                                {52, 52},   {156, 156}, {172, 172}};
   for (const auto& [order, k] : orders) {
     const Hadamard h(order);
     ASSERT_EQ(h.order(), order);
@@ -67,9 +68,9 @@ TEST_F(HadamardTest, BasesAreOrthogonalInIntegers) {
 }
 
 TEST_F(HadamardTest, FactorsOfTheModelsWidths) {
-  const std::tuple<int64_t, int64_t, int64_t> widths[] = {{64, 1, 64},     {192, 12, 16},   {576, 36, 16},
-                                                          {960, 60, 16},   {1536, 12, 128}, {3072, 12, 256},
-                                                          {4096, 1, 4096}, {14336, 28, 512}};
+  const std::tuple<int64_t, int64_t, int64_t> widths[] = {
+      {64, 1, 64},     {192, 12, 16},    {576, 36, 16},    {960, 60, 16},     {1536, 12, 128}, {3072, 12, 256},
+      {4096, 1, 4096}, {14336, 28, 512}, {11008, 172, 64}, {19968, 156, 128}, {6656, 52, 128}};
   for (const auto& [order, k, power] : widths) {
     const Hadamard h(order);
     EXPECT_EQ(h.k(), k) << order;
@@ -109,7 +110,55 @@ TEST_F(HadamardTest, SymmetryIsAsDocumented) {
     return true;
   };
   for (const int64_t k : {1, 28, 36, 124}) EXPECT_TRUE(symmetric(Hadamard(k))) << k;
-  for (const int64_t k : {12, 20, 44, 60, 108, 140}) EXPECT_FALSE(symmetric(Hadamard(k))) << k;
+  for (const int64_t k : {12, 20, 44, 52, 60, 108, 140, 156, 172}) EXPECT_FALSE(symmetric(Hadamard(k))) << k;
+}
+
+// Rows of the matrices that QuIP#'s and QuaRot's programs use (Sloane's library), from which these must not differ.
+TEST_F(HadamardTest, RowsOfThePublishedMatrices) {
+  const std::tuple<int64_t, int64_t, const char*> rows[] = {
+      {12, 0, "+-----------"},
+      {12, 1, "++-+---+++-+"},
+      {12, 11, "+-+---+++-++"},
+      {20, 1, "++-++----+-+-++++--+"},
+      {20, 19, "+-++----+-+-++++--++"},
+      {28, 0, "++++++++++++++-+++++++++++++"},
+      {28, 1, "+++-++----++-++-+-++----++-+"},
+      {28, 14, "-+++++++++++++--------------"},
+      {28, 27, "++-++----++-+---+--++++--+--"},
+      {36, 1, "++++-+---++---+-+++-++-+---++---+-++"},
+      {52, 0, "+-+--++++--+-+---++++++---++-+--++--+-++----+--+----"},
+      {172, 0,
+       "+---++--++++-+-+++-++--++-+++-+-++++--++---++-++++++----+-+--++-++-++--+-+----++++++-++++-+-++--+-+-++++-+----+"
+       "-++++-+-+--++-+-++++---++++-+--+--++--------++--+--+-++++---+"}};
+  for (const auto& [k, row, signs] : rows) {
+    const Hadamard h(k);
+    std::string got;
+    for (int64_t j = 0; j < k; ++j) got += h.sign(row, j) > 0 ? '+' : '-';
+    EXPECT_EQ(got, signs) << k << ", row " << row;
+  }
+  // The first column of blocks of Williamson's matrices: A, -B, -C, -D.
+  const Hadamard h(156);
+  for (int64_t i = 0; i < 39; ++i) {
+    for (int64_t block = 1; block < 4; ++block) EXPECT_EQ(h.sign(block * 39, i), -h.sign(0, block * 39 + i)) << i;
+    EXPECT_EQ(h.sign(39, 39 + i), h.sign(0, i)) << i;
+  }
+}
+
+TEST_F(HadamardTest, ADiagonalComesFirst) {
+  constexpr int64_t kRows = 3, kCols = 96;
+  const Hadamard h(24);
+  std::vector<float> x = normal(rng_, kRows * kCols), diagonal = normal(rng_, kCols), y(x.size()), scaled = x;
+  for (size_t i = 0; i < x.size(); ++i) scaled[i] = x[i] * diagonal[i % size_t(kCols)];
+  for (const bool transpose : {false, true}) {
+    Hadamard uploaded(24);
+    on_every_device(machines_, machines_.context(), {f32_view(x, kRows, kCols), f32_view(diagonal, 1, kCols)},
+                    f32_view(y, kRows, kCols),
+                    [&](const Context& ctx, const std::vector<Tensor>& in, const Tensor& out) {
+                      if (ctx.device == Device::cuda) uploaded.upload(ctx.stream);
+                      hadamard(ctx, in[0], uploaded, transpose, out, in[1].data.row<const float>(0));
+                    });
+    EXPECT_EQ(first_difference(y, transformed(scaled, kRows, h, transpose)), "");
+  }
 }
 
 TEST_F(HadamardTest, KeepsLengths) {
@@ -164,7 +213,7 @@ TEST_F(HadamardTest, EveryOutputFormat) {
 }
 
 TEST_F(HadamardTest, Refusals) {
-  for (const int64_t order : {9, 3, 6, 18, 172, 11008, 0, -4}) {
+  for (const int64_t order : {9, 3, 6, 18, 92, 188, 0, -4}) {
     EXPECT_FALSE(Hadamard::exists(order)) << order;
     expect_error([&] { Hadamard{order}; }, {"hadamard", fmt::format("order {} ", order), "nearest"});
   }

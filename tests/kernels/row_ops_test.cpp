@@ -67,6 +67,34 @@ TEST_F(RowOps, RowsAreScaled) {
   EXPECT_EQ(first_difference(x, expected), "");
 }
 
+TEST_F(RowOps, ColumnsAreScaledThenBiasedThenAdded) {
+  constexpr int64_t kRows = 5, kCols = 75, kWide = 96;
+  const std::vector<float> start = normal(rng_, kRows * kWide), x = normal(rng_, kRows * kCols);
+  std::vector<float> in = x, factors = normal(rng_, kCols), bias = normal(rng_, kCols);
+  for (const bool biased : {false, true}) {
+    for (const bool added : {false, true}) {
+      std::vector<float> y = start, expected = start;
+      for (int64_t t = 0; t < kRows; ++t) {
+        for (int64_t c = 0; c < kCols; ++c) {
+          float value = x[size_t(t * kCols + c)] * factors[size_t(c)];
+          if (biased) value = value + bias[size_t(c)];
+          if (added) value = value + start[size_t(t * kWide + c)];
+          expected[size_t(t * kWide + c)] = value;
+        }
+      }
+      run(machines_.context(), {f32_view(in, kRows, kCols), f32_view(factors, 1, kCols), f32_view(bias, 1, kCols)},
+          f32_view(y.data(), kRows, kCols, kWide),
+          [&](const Context& c, const std::vector<Tensor>& from, const Tensor& to) {
+            Epilogue epilogue;
+            if (biased) epilogue.bias = from[2].data.row<const float>(0);
+            if (added) epilogue.residual = to.data.row<const float>(0);
+            scale_columns(c, from[0], from[1].data.row<const float>(0), to, epilogue);
+          });
+      EXPECT_EQ(first_difference(y, expected), "") << biased << added;
+    }
+  }
+}
+
 TEST_F(RowOps, Refusals) {
   std::vector<float> x(64), w(32);
   const Context ctx = machines_.context();
@@ -75,6 +103,8 @@ TEST_F(RowOps, Refusals) {
                {"add_normed", "f32 (1, 32)"});
   const OwnedTensor half = make_tensor({id<F16>}, 2, 32);
   expect_error([&] { scale_rows(ctx, half, 2.0f); }, {"scale_rows", "f16 (2, 32)"});
+  expect_error([&] { scale_columns(ctx, f32_view(x, 2, 32), w.data(), f32_view(x, 1, 64)); },
+               {"scale_columns", "f32 (1, 64)"});
 }
 
 }  // namespace

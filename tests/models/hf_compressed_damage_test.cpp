@@ -337,11 +337,6 @@ TEST_F(Damaged, ConfigurationsThatCannotBeRunAreRefusedByName) {
   for (int i = 0; i < 65; ++i) groups[std::to_string(i)] = {"Linear"};
   config_refused("/config_groups", groups, {"65 groups"});
   config_refused("/config_groups", {{"W5A5", {"Linear"}}}, {"W5A5", "W4A16"});
-  nlohmann::json quip = config_;
-  quip.erase("quantization_config");
-  quip["quip_params"] = {{"codebook", "E8P12"}};
-  put("config.json", quip.dump());
-  refused({"QuIP#", "compressed-tensors"});
   start("deepseek-fp8");
   config_refused("/weight_block_size", {0, 128}, {"weight_block_size"});
   config_refused("/weight_block_size", {48, 1ull << 40}, {"weight_block_size"});

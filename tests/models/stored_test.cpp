@@ -224,6 +224,7 @@ TEST_F(StoredFiles, WhoseConfigurationCannotBeAreRefused) {
   expect_config_refused("format_version", nullptr, {"'format_version' is missing"});
   expect_config_refused("scheme", "w4 a8\x1b[2J", {"'scheme' must be a word"});
   expect_config_refused("weight_format", "int5", {"'weight_format'", "int5"});
+  expect_config_refused("weight_format", "e8p", {"e8p", "only read"});
   expect_config_refused("weight_format", nullptr, {"'weight_format' is missing"});
   expect_config_refused("weight_format", "qoq4/g7", {"groups of 7"});
   expect_config_refused("weight_format", "qoq4/g2147483632", {"groups of 2147483632"});

@@ -79,6 +79,11 @@ struct Bound<Spqr3> {  // never encoded
   static double of(const GroupRange&, double) { return 0.0; }
 };
 
+template <class Second>
+struct Bound<E8Codes<Second>> {  // never encoded
+  static double of(const GroupRange&, double) { return 0.0; }
+};
+
 template <FloatType Type>
 struct Bound<Plain<Type>> {
   static double of(const GroupRange&, double x) {
