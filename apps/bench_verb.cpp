@@ -14,6 +14,7 @@
 #include "base/cuda/build.h"
 #include "base/machine.h"
 #include "base/parallel.h"
+#include "base/printable.h"
 #include "kernels/cuda/ceilings.h"
 #include "models/dummy.h"
 
@@ -155,7 +156,7 @@ std::unique_ptr<Engine> open_for(const Setup& setup, const std::vector<BenchTest
 BenchRow row_of(const Setup& setup, const Engine& engine) {
   BenchRow row;
   row.model_filename = setup.model.path;
-  row.model = engine.config().name;
+  row.model = printable(engine.config().name);
   row.device = engine.device();
   row.kv = engine.scheme().kv.name;
   row.scheme = engine.scheme().name;  // "w8a8kv4"; the cache has a column of its own

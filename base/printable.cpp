@@ -2,9 +2,34 @@
 
 #include <fmt/format.h>
 
+#include <cstdint>
+#include <utility>
+
 #include "base/utf8.h"
 
 namespace quire {
+
+namespace {
+
+// Marks, embeddings, overrides and isolates of direction, and the separators of lines and paragraphs: with them a text
+// shows otherwise than it reads.
+bool turns_text(std::string_view sequence) {
+  for (const auto& [first, last] : {std::pair<std::string_view, std::string_view>{"\u061C", "\u061C"},
+                                    {"\u200E", "\u200F"},
+                                    {"\u2028", "\u202E"},
+                                    {"\u2066", "\u2069"}}) {
+    if (sequence >= first && sequence <= last && sequence.size() == first.size()) return true;  // in UTF-8's order
+  }
+  return false;
+}
+
+uint32_t code_point(std::string_view sequence) {  // of two or three bytes
+  const auto at = [&](size_t i) { return uint32_t(static_cast<unsigned char>(sequence[i])); };
+  if (sequence.size() == 2) return (at(0) & 0x1F) << 6 | (at(1) & 0x3F);
+  return (at(0) & 0xF) << 12 | (at(1) & 0x3F) << 6 | (at(2) & 0x3F);
+}
+
+}  // namespace
 
 std::string printable(std::string_view text, size_t max_bytes) {
   std::string out;
@@ -21,8 +46,8 @@ std::string printable(std::string_view text, size_t max_bytes) {
       piece = "\\\\";
     else if (n == 0 || first < 0x20 || first == 0x7F)
       piece = fmt::format("\\x{:02x}", first);
-    else if (c1_control)
-      piece = fmt::format("\\u00{:02x}", static_cast<unsigned char>(text[1]));
+    else if (c1_control || turns_text(piece))
+      piece = fmt::format("\\u{:04x}", code_point(piece));
     if (out.size() + piece.size() > max_bytes) return out + "...";
     out += piece;
     text.remove_prefix(n > 0 ? n : 1);

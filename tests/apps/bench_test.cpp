@@ -105,6 +105,22 @@ TEST_F(BenchProgram, RunsEveryCombination) {
   EXPECT_EQ(rows[5]["n_depth"], 100);
 }
 
+TEST_F(BenchProgram, ANameIsMadeHarmless) {
+  const TinyModel model = make_tiny_model();
+  const TempDir other;
+  const std::string path = write_tiny_hf(model, other.file("named"));
+  nlohmann::ordered_json config = tiny_hf_config(model);
+  config["_name_or_path"] = "\x1b[31mx\ny\u202E";
+  write_file(path + "/config.json", config.dump());
+  for (const char* format : {"md", "csv"}) {
+    const ProgramResult result = run_program({"bench", "--model", path, "--threads", "1", "--memory-limit", "256M",
+                                              "-p", "4", "-n", "2", "-r", "1", "-o", format});
+    EXPECT_EQ(result.code, 0) << result.err;
+    EXPECT_THAT(result.out, HasSubstr("\\x1b[31mx\\ny\\u202e"));
+    EXPECT_EQ(result.out.find('\x1b'), std::string::npos);
+  }
+}
+
 TEST_F(BenchProgram, SameRowsInEveryFormat) {
   const std::vector<std::string> flags = {"-p", "8", "-n", "2", "-r", "1", "-o"};
   const auto in = [&](const char* format) {

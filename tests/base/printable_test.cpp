@@ -19,6 +19,15 @@ TEST(Printable, EscapesWhatATerminalWouldObey) {
   EXPECT_EQ(printable(std::string_view("a\0b", 3)), "a\\x00b");
 }
 
+// Text that a terminal shows in another order than it is written, or on another line.
+TEST(Printable, EscapesWhatTurnsText) {
+  EXPECT_EQ(printable("a\u202Egnp.exe"), "a\\u202egnp.exe");
+  EXPECT_EQ(printable("\u061C\u200E\u200F\u2028\u2029\u202A\u2066\u2069"),
+            "\\u061c\\u200e\\u200f\\u2028\\u2029\\u202a\\u2066\\u2069");
+  EXPECT_EQ(printable("\u061B\u061D\u200D\u2010\u2027\u202F\u2065\u206A"),
+            "\u061B\u061D\u200D\u2010\u2027\u202F\u2065\u206A");
+}
+
 TEST(Printable, EscapesBytesThatAreNotUtf8) {
   EXPECT_EQ(printable("\xFF\xC3"), "\\xff\\xc3");
   EXPECT_EQ(printable("\xC0\xAF"), "\\xc0\\xaf");           // overlong
