@@ -238,9 +238,9 @@ int run_inspect(InspectOptions options) {
   EngineOptions& engine = options.common.engine;
   engine.plan_only = engine.dummy;  // there is nothing to be seen in it
   if (!options.common.json) {
-    // The file is shown even if nothing can run it.
+    // The file is shown even if nothing can run it, for want of a tokenizer say.
     const Checkpoint checkpoint =
-        engine.dummy ? open_dummy(engine.model, engine.context) : Checkpoint::open(model_path(options.common));
+        engine.dummy ? open_dummy(engine.model, engine.context) : Checkpoint::open(model_path(options.common), false);
     print_file(checkpoint, contents_of(checkpoint), options.tensors, engine.context);
   }
   const OpenEngine opened = open_engine(options.common);

@@ -192,7 +192,9 @@ std::string Engine::chat_prompt(const std::vector<Message>& messages, bool add_g
   const Model& s = *state_->model;
   check(s.chat_template.has_value(), "{} has no chat template: use generate with a plain prompt", config().name);
   const TokenizerData& t = s.tokenizer.data();
-  const auto spelled = [&](int32_t id) { return id >= 0 ? t.tokens[size_t(id)] : std::string(); };
+  const auto spelled = [&](int32_t id) {
+    return id >= 0 && size_t(id) < t.tokens.size() ? t.tokens[size_t(id)] : std::string();
+  };
   return s.chat_template->render(messages, spelled(t.bos), spelled(t.eos.empty() ? -1 : t.eos[0]),
                                  add_generation_prompt);
 }

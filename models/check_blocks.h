@@ -1,5 +1,6 @@
-// Blocks of GGUF files carry their scales among their codes, so only whoever reads all of them meets a scale that would
-// make every logit NaN. Scales that lie apart are checked by the reader.
+// Numbers that only whoever reads all of a file meets: floats, and the scales that blocks of GGUF files carry among
+// their codes. One that is not finite would make every logit NaN, or be rounded to a code that says nothing of it.
+// Scales that lie apart are checked by the reader.
 #pragma once
 #include <string>
 
@@ -8,7 +9,8 @@
 
 namespace quire {
 
-// Error naming the row if a scale of t (N, K), the tensor `name` of `checkpoint`, is not finite. It is released.
-void check_blocks(const Context& ctx, const Checkpoint& checkpoint, const Tensor& t, const std::string& name);
+// Error naming the row if a float or a block's scale of the tensor `name` of `checkpoint` is not finite. It is
+// released.
+void check_blocks(const Context& ctx, const Checkpoint& checkpoint, const std::string& name);
 
 }  // namespace quire

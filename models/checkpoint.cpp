@@ -10,7 +10,7 @@
 
 namespace quire {
 
-Checkpoint Checkpoint::open(const std::string& path) {
+Checkpoint Checkpoint::open(const std::string& path, bool tokenizer_needed) {
   std::error_code error;
   const auto status = std::filesystem::status(path, error);
   check(std::filesystem::exists(status),
@@ -18,9 +18,11 @@ Checkpoint Checkpoint::open(const std::string& path) {
         "safetensors, is needed)",
         path);
   try {
-    if (!std::filesystem::is_directory(status)) return open_gguf(path);
-    Checkpoint checkpoint = open_hf_directory(path);
-    const bool unfinished = checkpoint.stored_scheme() && !checkpoint.stored_scheme()->native &&
+    const bool directory = std::filesystem::is_directory(status);
+    Checkpoint checkpoint = directory ? open_hf_directory(path) : open_gguf(path);
+    const std::string& error = checkpoint.state_->tokenizer_error;
+    if (tokenizer_needed && !error.empty()) fail(error);
+    const bool unfinished = directory && checkpoint.stored_scheme() && !checkpoint.stored_scheme()->native &&
                             std::filesystem::canonical(path).extension() == kUnfinished;
     check(!unfinished, "'{}' is what an interrupted `quire quantize` left; run it again to finish it", path);
     return checkpoint;
@@ -99,6 +101,30 @@ SparseMatrix Checkpoint::outliers(const std::string& name) const {
   return made;
 }
 
+bool Checkpoint::copied_by_rows(const std::string& name) const {
+  const auto made = state_->made.find(state_->by_name.at(name));
+  return made != state_->made.end() && made->second.place_of && !made->second.buffer.data();
+}
+
+Tensor Checkpoint::rows(const std::string& name, int64_t row0, int64_t n) const {
+  const Tensor& shape = listed(name).tensor;  // an Error if there is none
+  if (!copied_by_rows(name)) return rows_of(get(name), row0, n);
+  const Checkpoint::State::Made& made = state_->made.at(state_->by_name.at(name));
+  const Format format = format_of(shape);
+  const size_t bytes = size_t(storage_bytes(format, n, shape.cols));
+  if (state_->piece.size() < bytes) {
+    state_->piece = Buffer();  // never both at once
+    state_->piece = Buffer(bytes);
+  }
+  const Tensor to = place_tensor(state_->piece.data(), format, n, shape.cols);
+  const int64_t pitch = to.data.pitch;
+  const std::byte* from = made.sources[0].data();
+  for (int64_t r = 0; r < n; ++r)
+    std::memcpy(to.data.row<std::byte>(r), from + made.place_of(row0 + r) * pitch, size_t(pitch));
+  state_->release(from + row0 * pitch, size_t(n * pitch));  // other rows are near
+  return to;
+}
+
 bool Checkpoint::has(const std::string& name) const { return state_->by_name.count(name) > 0; }
 
 const CheckpointTensor& Checkpoint::listed(const std::string& name) const {
@@ -122,35 +148,35 @@ Tensor CheckpointBuilder::view(Codec codec, int64_t rows, int64_t cols, const st
   return t;
 }
 
-std::byte* CheckpointBuilder::own(size_t bytes) {
-  state_->buffers.emplace_back(bytes);
-  return state_->buffers.back().data();
-}
-
 void CheckpointBuilder::add(std::string name, std::string source_name, Codec codec, int64_t rows, int64_t cols,
                             const std::byte* bytes) {
-  Tensor t = view(codec, rows, cols, bytes);
   const uintptr_t needed = codec == id<F32> ? alignof(float) : alignof(uint16_t);  // blocks begin with an f16
-  t.data.ptr = const_cast<std::byte*>(aligned(bytes, size_t(rows * t.data.pitch), needed));
-  add(std::move(name), std::move(source_name), t);
+  if (reinterpret_cast<uintptr_t>(bytes) % needed == 0) {
+    add(std::move(name), std::move(source_name), view(codec, rows, cols, bytes));
+  } else {
+    add_reordered(std::move(name), std::move(source_name), codec, rows, cols, bytes, false,
+                  [](int64_t r) { return r; });
+  }
 }
 
 void CheckpointBuilder::add_reordered(std::string name, std::string source_name, Codec codec, int64_t rows,
                                       int64_t cols, const std::byte* bytes, bool vector,
                                       std::function<int64_t(int64_t)> place_of) {
   const int64_t count = vector ? cols : rows, row_bytes = tensor_bytes({codec, info(codec).group}, rows, cols) / count;
-  const auto fill = [=, place_of = std::move(place_of)](const Tensor& to) {
+  const auto fill = [=](const Tensor& to) {
     for (int64_t i = 0; i < count; ++i)
       std::memcpy(to.data.ptr + i * row_bytes, bytes + place_of(i) * row_bytes, size_t(row_bytes));
   };
+  const size_t index = state_->tensors.size();
   add_made(std::move(name), std::move(source_name), {codec, info(codec).group}, rows, cols,
            {{bytes, size_t(count * row_bytes)}}, fill);
+  if (!vector) state_->made.at(index).place_of = std::move(place_of);
 }
 
 CheckpointTensor& CheckpointBuilder::add_made(std::string name, std::string source_name, Format format, int64_t rows,
                                               int64_t cols, std::vector<std::span<const std::byte>> sources,
                                               std::function<void(const Tensor& to)> fill) {
-  state_->made[state_->tensors.size()] = {std::move(fill), std::move(sources), {}};
+  state_->made[state_->tensors.size()] = {std::move(fill), std::move(sources), {}, {}};
   return add(std::move(name), std::move(source_name), place_tensor(nullptr, format, rows, cols));
 }
 
@@ -158,13 +184,6 @@ void CheckpointBuilder::add_outliers(int64_t count, std::vector<std::span<const 
                                      std::function<SparseMatrix()> make) {
   state_->tensors.back().outliers = count;
   state_->outliers[state_->tensors.size() - 1] = {std::move(make), std::move(sources)};
-}
-
-const std::byte* CheckpointBuilder::aligned(const std::byte* bytes, size_t size, size_t alignment) {
-  if (reinterpret_cast<uintptr_t>(bytes) % alignment == 0) return bytes;
-  std::byte* copy = own(size);
-  std::memcpy(copy, bytes, size);
-  return copy;
 }
 
 CheckpointTensor& CheckpointBuilder::add(std::string name, std::string source_name, const Tensor& t) {
@@ -198,8 +217,17 @@ void CheckpointBuilder::check_tensors() const {
   });
 }
 
+void CheckpointBuilder::read_tokenizer(const std::function<TokenizerData()>& read) {
+  try {
+    state_->tokenizer = read();
+    check_tokenizer(state_->tokenizer, state_->config, path_);
+  } catch (const Error& error) {
+    state_->tokenizer = {};
+    state_->tokenizer_error = error.what();
+  }
+}
+
 Checkpoint CheckpointBuilder::finish() {
-  check_tokenizer(state_->tokenizer, state_->config, path_);
   Checkpoint done{std::move(state_)};
   state_ = std::make_unique<Checkpoint::State>();
   return done;

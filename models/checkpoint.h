@@ -53,8 +53,9 @@ struct CheckpointTensor {
 
 class Checkpoint {
  public:
-  // path: a .gguf file, or a directory with config.json and safetensors. Error says what is wrong with it and where.
-  static Checkpoint open(const std::string& path);
+  // path: a .gguf file, or a directory with config.json and safetensors. Error says what is wrong with it and where; of
+  // its tokenizer too, unless it is opened to be looked at.
+  static Checkpoint open(const std::string& path, bool tokenizer_needed = true);
   Checkpoint(Checkpoint&&) noexcept;
   ~Checkpoint();
 
@@ -72,6 +73,10 @@ class Checkpoint {
   const CheckpointTensor* find(const std::string& name) const;  // null if absent
   const Tensor& get(const std::string& name) const;             // Error names what is missing
   SparseMatrix outliers(const std::string& name) const;         // made anew; one without entries where there are none
+  // Rows row0.. of it, good until the next call. Where they have to be copied (misaligned in the file, in another order
+  // there) only these are, while get() would copy all.
+  Tensor rows(const std::string& name, int64_t row0, int64_t n) const;
+  bool copied_by_rows(const std::string& name) const;
   bool has(const std::string& name) const;
   // For its format and shape only: may have no data. Error names what is missing.
   const CheckpointTensor& listed(const std::string& name) const;

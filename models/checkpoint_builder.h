@@ -13,6 +13,7 @@ namespace quire {
 struct Checkpoint::State {
   ModelConfig config;
   TokenizerData tokenizer;
+  std::string tokenizer_error;  // why there is none
   std::string container;
   std::optional<Scheme> stored_scheme;
   std::optional<uint64_t> dummy;  // no tensor has data
@@ -21,14 +22,15 @@ struct Checkpoint::State {
   std::unordered_map<std::string, size_t> by_name;
   std::vector<std::pair<std::string, std::string>> metadata;
   std::vector<MappedFile> files;  // what views point into
-  std::vector<Buffer> buffers;    // what had to be copied because it was misaligned
   // Tensors that do not lie in the file as they are needed: made when asked for, so that few are there at once.
   struct Made {
     std::function<void(const Tensor& to)> fill;       // its planes, as place_tensor lays them out, zeroed
     std::vector<std::span<const std::byte>> sources;  // what fill reads
     Buffer buffer;
+    std::function<int64_t(int64_t)> place_of;  // where it is set row r is row place_of(r) of the one source
   };
   std::unordered_map<size_t, Made> made;  // by index in tensors
+  Buffer piece;                           // what Checkpoint::rows gave last
 
   struct Outliers {
     std::function<SparseMatrix()> make;
@@ -45,13 +47,13 @@ class CheckpointBuilder {
   const std::string& path() const { return path_; }
   Checkpoint::State& state() { return *state_; }
 
-  // A tensor whose rows lie one after the other at `bytes` (of a kept file); copied only if it is not aligned for its
-  // type.
+  // A tensor whose rows lie one after the other at `bytes` (of a kept file). One that is not aligned for its type is
+  // copied when it is asked for.
   void add(std::string name, std::string source_name, Codec codec, int64_t rows, int64_t cols, const std::byte* bytes);
   // The same with row r (of a vector: element r) taken from place_of(r) of the file.
   void add_reordered(std::string name, std::string source_name, Codec codec, int64_t rows, int64_t cols,
                      const std::byte* bytes, bool vector, std::function<int64_t(int64_t)> place_of);
-  // Any tensor, whose planes point into kept files or at what aligned() gave. The reference holds until the next one.
+  // Any tensor, whose planes point into kept files, aligned. The reference holds until the next one.
   CheckpointTensor& add(std::string name, std::string source_name, const Tensor& t);
   // A tensor that `fill` puts together from `sources` (of kept files) when it is asked for. Nothing may be left for it
   // to refuse.
@@ -60,17 +62,16 @@ class CheckpointBuilder {
                              std::function<void(const Tensor& to)> fill);
   // Values beside the tensor that was added last: `make` gives so many entries.
   void add_outliers(int64_t count, std::vector<std::span<const std::byte>> sources, std::function<SparseMatrix()> make);
-  // The bytes themselves, or a copy that is kept if they are not aligned.
-  const std::byte* aligned(const std::byte* bytes, size_t size, size_t alignment);
   // Every tensor belongs to the network and has its shape, and none is missing. To be called before the tokenizer is
   // read: from here on the configuration's sizes are bounded by the file's.
   void check_tensors() const;
-  // Checks the tokenizer against the configuration. The builder is empty afterwards.
-  Checkpoint finish();
+  // Calls `read` and checks what it gives against the configuration; what is wrong with it is kept for
+  // Checkpoint::open.
+  void read_tokenizer(const std::function<TokenizerData()>& read);
+  Checkpoint finish();  // the builder is empty afterwards
 
  private:
   static Tensor view(Codec codec, int64_t rows, int64_t cols, const std::byte* bytes);
-  std::byte* own(size_t bytes);
 
   std::string path_;
   std::unique_ptr<Checkpoint::State> state_;

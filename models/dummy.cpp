@@ -60,11 +60,15 @@ Checkpoint open_dummy(const std::string& config, int64_t positions) {
     builder.add(name, name, shape.rows > 1 ? id<F16> : id<F32>, shape.rows, shape.cols, nullptr);
   });
   builder.check_tensors();
-  state.tokenizer.model = "bpe";
-  for (int b = 0; b < 256 && b < state.config.vocab; ++b) {
-    state.tokenizer.tokens.push_back(byte_letter(static_cast<uint8_t>(b)));
-    state.tokenizer.kinds.push_back(TokenKind::normal);
-  }
+  builder.read_tokenizer([&] {
+    TokenizerData bytes;
+    bytes.model = "bpe";
+    for (int b = 0; b < 256 && b < state.config.vocab; ++b) {
+      bytes.tokens.push_back(byte_letter(static_cast<uint8_t>(b)));
+      bytes.kinds.push_back(TokenKind::normal);
+    }
+    return bytes;
+  });
   return builder.finish();
 }
 

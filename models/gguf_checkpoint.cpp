@@ -81,7 +81,7 @@ Checkpoint open_gguf(const std::string& path) {
     add_tensor(builder, config, *t);
   }
   builder.check_tensors();
-  state.tokenizer = read_gguf_tokenizer(file);
+  builder.read_tokenizer([&] { return read_gguf_tokenizer(file); });
   for (GgufFile& part : parts) state.files.push_back(std::move(part).release());
   return builder.finish();
 }

@@ -1,7 +1,7 @@
 // AWQ as AutoAWQ writes it. Version "gemm", of a module: qweight I32 (I, O / 8) and qzeros I32 (groups, O / 8), packed
-// along the outputs: nibble n of word c is output 8 c + {0, 2, 4, 6, 1, 3, 5, 7}[n]; scales F16 (groups, O). Version
-// "gemv": qweight I32 (O, I / 8), nibbles in order along the inputs; qzeros I32 (O, W), scales F16 (O, 8 W), with the
-// groups padded to whole W words. Value = scale * (code - zero). The scaling of channels is in the norms already.
+// along the outputs: nibble n of word c is output 8 c + {0, 2, 4, 6, 1, 3, 5, 7}[n]; scales (groups, O) in any floats.
+// Version "gemv": qweight I32 (O, I / 8), nibbles in order along the inputs; qzeros I32 (O, W), scales (O, 8 W), with
+// the groups padded to whole W words. Value = scale * (code - zero). The scaling of channels is in the norms already.
 #include "base/error.h"
 #include "base/printable.h"
 #include "models/hf_quantized.h"
@@ -66,9 +66,8 @@ class AwqReader {
     const int64_t words = c.rows / 8, outputs = c.rows, inputs = c.cols;
     const auto qweight = source_.entries.take(module + ".qweight", "I32", {inputs, words});
     const auto qzeros = source_.entries.take(module + ".qzeros", "I32", {groups_of(c), words});
-    const auto scales = source_.entries.take(module + ".scales", "F16", {groups_of(c), outputs});
-    const FloatValues scale(*source_.entries.find(module + ".scales"), source_.path());
-    c.sources = {qweight, qzeros, scales};
+    const FloatValues scale = take_values(source_, module + ".scales", {groups_of(c), outputs});
+    c.sources = {qweight, qzeros, scale.bytes()};
     c.block = 128;  // a cache line of words
     c.codes = [=, data = qweight.data()](int64_t r0, int64_t n, uint8_t* out) {
       for (int64_t k = 0; k < inputs; ++k) {
@@ -91,11 +90,10 @@ class AwqReader {
     const int64_t width = (base + times - 1) / times * times;
     const auto qweight = source_.entries.take(module + ".qweight", "I32", {c.rows, inputs / 8});
     const auto qzeros = source_.entries.take(module + ".qzeros", "I32", {c.rows, width});
-    const auto scales = source_.entries.take(module + ".scales", "F16", {c.rows, 8 * width});
     check(groups_of(c) <= 8 * width, "'{}': '{}' has {} inputs, no multiple of its groups of {}", source_.path(),
           printable(module), inputs, c.group);
-    const FloatValues scale(*source_.entries.find(module + ".scales"), source_.path());
-    c.sources = {qweight, qzeros, scales};
+    const FloatValues scale = take_values(source_, module + ".scales", {c.rows, 8 * width});
+    c.sources = {qweight, qzeros, scale.bytes()};
     c.block = 1;
     c.codes = [=, data = qweight.data()](int64_t r0, int64_t n, uint8_t* out) {
       for (int64_t i = 0; i < n * inputs; ++i)

@@ -1,7 +1,8 @@
 // bitsandbytes, as transformers saves it. Of a module:
-//   LLM.int8()   weight I8 (O, I), SCB F32 (O): the largest magnitude of a row; value = code * (SCB / 127)
-//   nf4, fp4     weight U8 (O I / 2, 1): first code in the upper half of a byte; weight.quant_map F32 (16);
-//   weight.absmax,
+//   LLM.int8()   weight I8 (O, I), SCB F32 (O): the largest magnitude of a row; value = code * (SCB * (1 /
+//                127)), each product rounded to f32; theirs is (code * SCB) * (1 / 127), the same within 2^-22 of it
+//   nf4, fp4     weight U8 (O I / 2, 1), or as many bytes of a float type: first code in the upper half of a byte;
+//   weight.quant_map F32 (16); weight.absmax,
 //                F32 a block of 64 values (of the whole matrix, row after row); or, "nested", U8 with
 //                weight.nested_quant_map F32 (256) and weight.nested_absmax F32 a block of 256:
 //                absmax = nested_quant_map[code] * nested_absmax + nested_offset;
@@ -115,11 +116,23 @@ class BitsAndBytesReader {
     return take_finite(source_, name, "F32", {count});
   }
 
+  // Two codes a byte; bnb_4bit_quant_storage calls the same bytes floats.
+  std::span<const std::byte> take_codes(const std::string& name, int64_t bytes) const {
+    const SafetensorsTensor& t = source_.entries.take(name);
+    const int64_t size = t.dtype == "F32" ? 4 : t.dtype == "F16" || t.dtype == "BF16" ? 2 : 1;
+    const bool known = size > 1 || t.dtype == "U8" || t.dtype == "I8";
+    check(
+        known && bytes % size == 0 && t.shape == (std::vector<int64_t>{bytes / size, 1}),
+        "'{}': tensor '{}' is {} {} where {} bytes of codes are needed, as U8 ({}, 1) or the same in BF16, F16 or F32",
+        source_.path(), printable(name), t.dtype, printable_json(t.shape), bytes, bytes);
+    return t.bytes;
+  }
+
   void add_four_bits(const std::string& module, TensorShape shape) {
     const State s = read_state(module, shape);
     const std::string prefix = module + ".weight.";
     const int64_t values = shape.rows * shape.cols, blocks = values / s.block, nested = (blocks + 255) / 256;
-    const auto codes = source_.entries.take(module + ".weight", "U8", {values / 2, 1});
+    const auto codes = take_codes(module + ".weight", values / 2);
     const auto table = take_floats(prefix + "quant_map", 16);
     std::vector<std::span<const std::byte>> sources = {codes, table};
     std::function<float(int64_t)> scale;

@@ -7,6 +7,7 @@
 //   two, as the type says
 // beside them input_scale where activations are static, and self_attn.k_scale and v_scale of a static cache.
 // value = scale * (code - zero).
+#include <algorithm>
 #include <set>
 
 #include "base/error.h"
@@ -92,8 +93,8 @@ class CompressedTensorsReader {
       set_bytes(module, codes, groups, w);
     }
     std::shared_ptr<const InputTransform> order;
-    const bool listed = source_.entries.has(module + ".weight_g_idx");
-    check(listed || !w.order_by_group || codes.group == 0,
+    const bool listed = has_group_order(module);
+    check(listed || source_.entries.has(module + ".weight_g_idx") || !w.order_by_group || codes.group == 0,
           "'{}': tensor '{}.weight_g_idx' is missing; by 'actorder' it says which group each column is of",
           source_.path(), printable(module));
     if (listed) {
@@ -102,6 +103,17 @@ class CompressedTensorsReader {
       if (order) moved_.insert(&group);
     }
     return add_grouped_codes(source_, module, std::move(codes), std::move(order));
+  }
+
+  // Of -1 throughout it is the place for an order that was never put there.
+  bool has_group_order(const std::string& module) const {
+    const std::string name = module + ".weight_g_idx";
+    const SafetensorsTensor* t = source_.entries.find(name);
+    if (!t) return false;
+    const bool none = t->dtype == "I32" &&
+                      std::all_of(t->bytes.begin(), t->bytes.end(), [](std::byte b) { return b == std::byte{0xFF}; });
+    if (none) source_.entries.take(name);
+    return !none;
   }
 
   void set_scales(const std::string& module, GroupedCodes& c, int64_t groups, bool by_tensor) const {

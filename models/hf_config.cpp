@@ -114,12 +114,13 @@ void check_loadable(const JsonObject& o, const Architecture& a) {
   // That of QuaRot is known (hf_quarot.cpp), that of Phi 3 became transformers' own.
   const Json* map = o.find("auto_map");
   if (!map || a.model_type == std::string_view(kQuarotModel)) return;
-  bool known = map->is_object() && a.family == std::string_view("phi3");
+  bool known = map->is_object();
   for (const auto& [name, code] : map->items()) {
     const std::string module = code.is_string() ? code.get<std::string>() : "";
+    const bool phi3 = a.family == std::string_view("phi3") &&
+                      (module.starts_with("configuration_phi3.") || module.starts_with("modeling_phi3."));
     // A tokenizer is what its files say, whoever else may read them.
-    known = known && (name == "AutoTokenizer" || module.starts_with("configuration_phi3.") ||
-                      module.starts_with("modeling_phi3."));
+    known = known && (name == "AutoTokenizer" || phi3);
   }
   check(known, "{}: 'auto_map' asks for the model's own Python code, which cannot run here", o.where());
 }
@@ -221,7 +222,9 @@ ModelConfig read_hf_config(const JsonObject& o) {
         o.where(), c.layers, kMostLayers);
   c.heads = o.needed_integer("num_attention_heads");
   c.vocab = o.needed_integer("vocab_size");
-  c.kv_heads = o.integer("num_key_value_heads").value_or(architecture.kv_heads > 0 ? architecture.kv_heads : c.heads);
+  // null means as many, also where a class has another default.
+  const bool as_many = architecture.kv_heads == 0 || o.json().contains("num_key_value_heads");
+  c.kv_heads = o.integer("num_key_value_heads").value_or(as_many ? c.heads : architecture.kv_heads);
   check(c.heads > 0, "{}: num_attention_heads is {}", o.where(), c.heads);
   auto head_dim = o.integer("head_dim");
   if (!head_dim && architecture.head_dim > 0) head_dim = architecture.head_dim;

@@ -31,11 +31,12 @@ Shards read_index(const std::string& path) {
   for (const auto& [name, value] : map->json().items()) {
     check(value.is_string(), "{}: tensor '{}' must name a file, not {}", map->where(), printable(name),
           printable_json(value));
-    const auto& file = value.get_ref<const std::string&>();
+    std::string file = value.get<std::string>();
+    if (file.starts_with("./")) file.erase(0, 2);
     const bool plain = file.size() > kExtension.size() && file.ends_with(kExtension) &&
                        file.find_first_of(std::string_view("/\\\0", 3)) == std::string::npos;
     check(plain, "{}: '{}' is not the name of a safetensors file in this directory", map->where(), printable(file));
-    shards[file].insert(name);
+    shards[std::move(file)].insert(name);
   }
   check(!shards.empty(), "{}: 'weight_map' is empty", root.where());
   return shards;
@@ -120,7 +121,7 @@ Checkpoint open_hf_directory(const std::string& path) {
   }
   for (SafetensorsFile& file : files) state.files.push_back(std::move(file).release());
   builder.check_tensors();
-  state.tokenizer = read_hf_tokenizer(path, object, state.config.vocab);
+  builder.read_tokenizer([&] { return read_hf_tokenizer(path, object, state.config.vocab); });
   return builder.finish();
 }
 

@@ -2,8 +2,8 @@
 // (O, I), both multiples of 32: qweight I8 (O, I / 2), in tiles of 32 outputs by 32 inputs, 512 bytes each, tiles of
 // one row of tiles in order: output 16 a + 8 b + l and input 16 d + 4 e + f of a tile lie in byte 64 l + 16 e + 8 d + 4
 // b + f, a = 0 in the low nibble.
-//   per channel: s1_scales, s1_szeros F16 (O):   value = s1 * code - szero
-//   per group:   s1_scales F16 (O), s2_scales, s2_zeros I8 (I / 128, O):   value = s1 * int8(code * s2 + s2_zero)
+//   per channel: s1_scales, s1_szeros (O), floats:   value = s1 * code - szero
+//   per group:   s1_scales (O), s2_scales, s2_zeros I8 (I / 128, O):   value = s1 * int8(code * s2 + s2_zero)
 // In s2_* the outputs of each 32 are in the order a kernel reads them: 0, 8, 16, 24, 1, 9, ... OmniServe ("omniserve");
 // or 0, 8, 1, 9, ..., 7, 15, 16, 24, ... DeepCompressor's converter ("deepcompressor"). "s2_order" of a
 // quantization_config says which; OmniServe's is checked against the range that QoQ gives every output. W8A8: weight I8
@@ -101,7 +101,7 @@ class QserveReader {
           "'{}': '{}' ({}, {}) is no multiple of 32 each way, which QServe's tiles need", source_.path(),
           printable(module), shape.rows, shape.cols);
     const auto qweight = source_.entries.take(module + ".qweight", "I8", {shape.rows, shape.cols / 2});
-    const auto s1 = finite_halves(module + ".s1_scales", shape.rows);
+    const FloatValues s1 = take_row(module + ".s1_scales", shape.rows);
     if (source_.entries.has(module + ".s1_szeros")) {
       add_channels(module, shape, qweight, s1);
     } else {
@@ -120,7 +120,17 @@ class QserveReader {
  private:
   using Bytes = std::span<const std::byte>;
 
-  Bytes finite_halves(const std::string& name, int64_t n) const { return take_finite(source_, name, "F16", {n}); }
+  FloatValues take_row(const std::string& name, int64_t n) const {
+    take_values(source_, name, {n});
+    return finite_values(*source_.entries.find(name), source_.path());
+  }
+  // The format keeps them as f16, whatever the file does.
+  void check_halves(const std::string& name, const FloatValues& values) const {
+    for (int64_t i = 0; i < values.size(); ++i)
+      check(f16_to_f32(f32_to_f16(values[i])) == values[i],
+            "'{}': tensor '{}' has {} at {}, which f16 cannot hold; scales by channel are kept in it", source_.path(),
+            printable(name), values[i], i);
+  }
 
   static void put_codes(const Tensor& to, const std::byte* qweight) {
     for (int64_t r = 0; r < to.rows; ++r) {
@@ -129,12 +139,6 @@ class QserveReader {
         out[k / 2] = uint8_t(code_at(qweight, to.cols, r, k) | code_at(qweight, to.cols, r, k + 1) << 4);
     }
   }
-  static uint16_t half_at(Bytes bytes, int64_t i) {
-    uint16_t h;
-    std::memcpy(&h, bytes.data() + 2 * i, 2);
-    return h;
-  }
-
   CheckpointTensor& put(const std::string& module, Format format, TensorShape shape, std::vector<Bytes> sources,
                         std::function<void(const Tensor&)> fill) {
     const std::string name = module + ".weight";
@@ -144,19 +148,21 @@ class QserveReader {
     return t;
   }
 
-  void add_channels(const std::string& module, TensorShape shape, Bytes qweight, Bytes s1) {
-    const Bytes szeros = finite_halves(module + ".s1_szeros", shape.rows);
-    put(module, {id<UInt4O>, 0}, shape, {qweight, s1, szeros}, [=](const Tensor& to) {
+  void add_channels(const std::string& module, TensorShape shape, Bytes qweight, const FloatValues& s1) {
+    const FloatValues szeros = take_row(module + ".s1_szeros", shape.rows);
+    check_halves(module + ".s1_scales", s1);
+    check_halves(module + ".s1_szeros", szeros);
+    put(module, {id<UInt4O>, 0}, shape, {qweight, s1.bytes(), szeros.bytes()}, [=](const Tensor& to) {
       put_codes(to, qweight.data());
       for (int64_t r = 0; r < to.rows; ++r) {
         auto* meta = to.scale.row<uint16_t>(r);
-        meta[0] = half_at(s1, r);
-        meta[1] = half_at(szeros, r) ^ 0x8000;  // added here, subtracted there
+        meta[0] = f32_to_f16(s1[r]);
+        meta[1] = f32_to_f16(szeros[r]) ^ 0x8000;  // added here, subtracted there
       }
     });
   }
 
-  void add_groups(const std::string& module, TensorShape shape, Bytes qweight, Bytes s1) {
+  void add_groups(const std::string& module, TensorShape shape, Bytes qweight, const FloatValues& s1) {
     const SafetensorsTensor* s2 = source_.entries.find(module + ".s2_scales");
     check(s2 && s2->shape.size() == 2 && s2->shape[0] > 0 && shape.cols % s2->shape[0] == 0,
           "'{}': '{}' has neither s1_szeros (per channel) nor s2_scales of groups that divide {} inputs",
@@ -173,11 +179,11 @@ class QserveReader {
     group_ = m.group;
     check_range(module, m);
     const size_t meta = size_t(groups * shape.rows);
-    put(module, {id<TwoLevel4>, int32_t(m.group)}, shape, {qweight, s1, {m.s2, meta}, {m.b, meta}},
+    put(module, {id<TwoLevel4>, int32_t(m.group)}, shape, {qweight, s1.bytes(), {m.s2, meta}, {m.b, meta}},
         [=](const Tensor& to) {
           put_codes(to, m.qweight);
           for (int64_t r = 0; r < to.rows; ++r) {
-            *to.scale.row<float>(r) = f16_to_f32(half_at(s1, r));
+            *to.scale.row<float>(r) = s1[r];
             for (int64_t g = 0; g < to.groups(); ++g) {
               const Second s = m.second(r, g);
               to.aux.row<uint8_t>(r)[2 * g] = uint8_t(s.scale);

@@ -103,6 +103,28 @@ void fill_grouped(const GroupedCodes& c, const InputTransform* input, const Tens
 
 }  // namespace
 
+namespace {
+std::string method_of(const JsonObject& o) {
+  if (const auto named = o.text("quant_method")) return *named;
+  const bool bits = o.boolean("load_in_8bit").value_or(false) || o.boolean("load_in_4bit").value_or(false);
+  return bits ? "bitsandbytes" : "unnamed";  // as in transformers
+}
+
+// What compressed-tensors wrote before it was part of transformers: its settings as they are or one deeper, beside
+// those of sparsity.
+Quantization read_compression_config(const JsonObject& o) {
+  const auto inner = o.object("quantization_config");
+  const JsonObject& settings = inner ? *inner : o;
+  if (const auto sparsity = o.object("sparsity_config"); inner && sparsity) {
+    const std::string format = sparsity->text("format").value_or("dense");
+    check(format == "dense", "{}: sparse weights in '{}' cannot be read; dense ones can", sparsity->where(),
+          printable(format));
+  }
+  const std::string method = settings.text("quant_method").value_or("compressed-tensors");
+  return {method == "sparseml" ? "compressed-tensors" : method, nullptr, &settings.json(), settings.where(), {}};
+}
+}  // namespace
+
 std::optional<Quantization> find_quantization(const std::string& path, const JsonObject& config,
                                               const Entries& entries) {
   Quantization q{"", std::make_unique<Json>(Json::object()), nullptr, config.where(), {}};
@@ -110,8 +132,10 @@ std::optional<Quantization> find_quantization(const std::string& path, const Jso
   std::string file = (std::filesystem::path(path) / "config.json").string();
   std::vector<std::string> rules = {"dynamic"};
   if (const auto o = config.object("quantization_config")) {
-    q = {o->text("quant_method").value_or("unnamed"), nullptr, &o->json(), o->where(), {}};
+    q = {method_of(*o), nullptr, &o->json(), o->where(), {}};
     rules.insert(rules.begin(), "quantization_config");
+  } else if (const auto older = config.object("compression_config")) {
+    q = read_compression_config(*older);
   } else {
     for (const SideFile& side : kSideFiles) {
       const std::string other = (std::filesystem::path(path) / side.name).string();
@@ -147,6 +171,30 @@ void QuantizedSource::for_each_matrix(
   });
 }
 
+namespace {
+// Which methods make entries that the network does not have in floats, for people to look at.
+constexpr std::pair<std::string_view, const char*> kPackedBy[] = {
+    {".qweight", "GPTQ, AWQ or QServe"},
+    {".qzeros", "GPTQ or AWQ"},
+    {".g_idx", "GPTQ"},
+    {".weight_packed", "compressed-tensors"},
+    {".weight_shape", "compressed-tensors"},
+    {".weight_zero_point", "compressed-tensors"},
+    {".weight_g_idx", "compressed-tensors"},
+    {".absmax", "bitsandbytes"},
+};
+
+std::string packed_by(const SafetensorsTensor& t) {
+  for (const auto& [suffix, methods] : kPackedBy) {
+    if (t.name.ends_with(suffix)) return methods;
+  }
+  if (!t.name.ends_with(".weight")) return "";
+  if (t.dtype == "I8") return "bitsandbytes, compressed-tensors or QServe";
+  if (t.dtype == "U8") return "bitsandbytes or ModelOpt";
+  return t.dtype == "F8_E4M3" ? "fp8, compressed-tensors or ModelOpt" : "";
+}
+}  // namespace
+
 void QuantizedSource::add_plain(const std::string& name) const { add_plain_tensor(builder, entries.take(name)); }
 
 void add_plain_tensor(CheckpointBuilder& builder, const SafetensorsTensor& t) {
@@ -154,6 +202,12 @@ void add_plain_tensor(CheckpointBuilder& builder, const SafetensorsTensor& t) {
   // The embedding stands for it, as in transformers.
   if (t.name == "lm_head.weight" && builder.state().config.tied_embeddings) return;
   const auto codec = safetensors_codec(t.dtype);
+  if (const std::string methods = codec ? "" : packed_by(t); !methods.empty()) {
+    fail(
+        fmt::format("'{}': tensor '{}' is in {}, as {} packs weights, but the 'quantization_config' of config.json "
+                    "names no such method for it",
+                    builder.path(), printable(t.name), t.dtype, methods));
+  }
   check(codec.has_value(), "'{}': tensor '{}' is in {}, which cannot be read; F32, F16 and BF16 can", builder.path(),
         printable(t.name), t.dtype);
   check(t.shape.size() == 1 || t.shape.size() == 2, "'{}': tensor '{}' has {} dimensions; 1 or 2 are expected",
@@ -197,6 +251,13 @@ FloatValues finite_values(const SafetensorsTensor& t, const std::string& path) {
   for (int64_t i = 0; i < values.size(); ++i)
     check(std::isfinite(values[i]), "'{}': tensor '{}' is not finite at {}", path, printable(t.name), i);
   return values;
+}
+
+FloatValues take_values(const QuantizedSource& source, const std::string& name, const std::vector<int64_t>& shape) {
+  const SafetensorsTensor& t = source.entries.take(name);
+  check(t.shape == shape, "'{}': tensor '{}' is {} where the configuration needs {}", source.path(), printable(name),
+        printable_json(t.shape), printable_json(shape));
+  return {t, source.path()};
 }
 
 std::span<const std::byte> take_finite(const QuantizedSource& source, const std::string& name, const std::string& dtype,

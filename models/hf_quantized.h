@@ -70,6 +70,7 @@ class FloatValues {
   FloatValues(const SafetensorsTensor& t, const std::string& path);  // Error if it is of another type
   float operator[](int64_t i) const;
   int64_t size() const { return size_; }
+  std::span<const std::byte> bytes() const { return {bytes_, size_t(size_ * info(codec_).bits / 8)}; }
 
  private:
   const std::byte* bytes_;
@@ -79,6 +80,8 @@ class FloatValues {
 
 // The same. Error also if a value is not finite.
 FloatValues finite_values(const SafetensorsTensor& t, const std::string& path);
+// Takes an entry of floats, of any type that they can be read from. Error unless it has this shape.
+FloatValues take_values(const QuantizedSource& source, const std::string& name, const std::vector<int64_t>& shape);
 // Entries::take of an entry of floats that must be finite.
 std::span<const std::byte> take_finite(const QuantizedSource& source, const std::string& name, const std::string& dtype,
                                        const std::vector<int64_t>& shape);

@@ -54,8 +54,9 @@ class ConfigReader {
       for (const Json& id : *ids) add_eos(&id, where);
       return;
     }
-    check(ids->is_number_unsigned() && ids->get<uint64_t>() < data_.tokens.size(), "{}: eos_token_id {} is not a token",
-          where, printable_json(*ids));
+    check(ids->is_number_unsigned(), "{}: eos_token_id {} is not a token", where, printable_json(*ids));
+    const int64_t rows = std::max(int64_t(data_.tokens.size()), config_.integer("vocab_size").value_or(0));
+    if (ids->get<uint64_t>() >= uint64_t(rows)) return;  // the head has no row for it: never produced
     const auto id = ids->get<int32_t>();
     if (std::find(data_.eos.begin(), data_.eos.end(), id) == data_.eos.end()) data_.eos.push_back(id);
   }

@@ -32,7 +32,7 @@ std::vector<float> load_bias(SliceReader& reader, const std::vector<std::string>
       const std::vector<float> values = reader.read_vector(name + ".bias");
       std::copy(values.begin(), values.end(), bias.begin() + at);
     }
-    at += reader.checkpoint().get(name + ".weight").rows;
+    at += reader.checkpoint().listed(name + ".weight").tensor.rows;
   }
   return bias;
 }
@@ -46,9 +46,9 @@ PackedWeight pack_converted(SliceReader& reader, const PartPlan& plan) {
   const OwnedTensor slice = make_tensor(plan.problem.w, rows, plan.problem.k, {.device = ctx.device});
   int64_t filled = 0, row0 = 0;
   for (const std::string& name : plan.names) {
-    const Tensor src = reader.checkpoint().get(name + ".weight");
-    for (int64_t r = 0, n = 0; r < src.rows; r += n) {
-      n = std::min(src.rows - r, rows - filled);
+    const int64_t total = reader.checkpoint().listed(name + ".weight").tensor.rows;
+    for (int64_t r = 0, n = 0; r < total; r += n) {
+      n = std::min(total - r, rows - filled);
       const Tensor in = reader.read_values(name + ".weight", r, n);
       convert(ctx, in, rows_of(slice, filled, n));
       reader.release(in);
@@ -69,7 +69,7 @@ PackedWeight pack_as_stored(SliceReader& reader, const PartPlan& plan) {
   const int64_t rows = slice_rows(plan.problem.k);
   int64_t row0 = 0;
   for (const std::string& name : plan.names) {
-    const int64_t total = reader.checkpoint().get(name + ".weight").rows;
+    const int64_t total = reader.checkpoint().listed(name + ".weight").tensor.rows;
     for (int64_t r = 0; r < total; r += rows) {
       const Tensor in = reader.read(name + ".weight", r, std::min(rows, total - r));
       pack_slice(ctx, in, row0 + r, w);
@@ -120,12 +120,14 @@ LinearPart load_part(SliceReader& reader, const PartPlan& plan) {
   LinearPart part;
   if (!checkpoint.dummy()) {
     for (const std::string& name : plan.names) {
-      check_blocks(ctx, checkpoint, checkpoint.get(name + ".weight"), name + ".weight");
+      check_blocks(ctx, checkpoint, name + ".weight");
     }
   }
   part.bias = load_bias(reader, plan.names, plan.problem.n);
   // What lies in host memory can be used as it lies, or be packed whole.
-  const bool slices = ctx.device == Device::cuda || checkpoint.dummy().has_value();
+  const bool copied = std::any_of(plan.names.begin(), plan.names.end(),
+                                  [&](const auto& name) { return checkpoint.copied_by_rows(name + ".weight"); });
+  const bool slices = ctx.device == Device::cuda || checkpoint.dummy().has_value() || copied;
   if (!plan.stored || (slices && plan.layout && !plan.aligned)) {
     part.weight = pack_converted(reader, plan);  // layouts take multiples of 64 rows: others are copied together first
   } else if (slices || (plan.layout && plan.aligned)) {

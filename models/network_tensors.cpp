@@ -124,7 +124,10 @@ void check_tokenizer(const TokenizerData& t, const ModelConfig& config, const st
   in_range("bos", t.bos, -1);
   in_range("unknown", t.unknown, -1);
   in_range("padding", t.pad, -1);
-  for (const int32_t token : t.eos) in_range("eos", token, 0);
+  for (const int32_t token : t.eos)  // a row of the head without a token may end a text too
+    check(token >= 0 && token < config.vocab,
+          "'{}': the eos token is {}; the tokenizer has {} tokens, the head {} rows", path, token, t.tokens.size(),
+          config.vocab);
   check(!t.add_bos || t.bos >= 0, "'{}': a bos token should be added, but none is named", path);
 }
 

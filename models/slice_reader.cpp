@@ -1,8 +1,11 @@
 #include "models/slice_reader.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
+#include "base/error.h"
+#include "base/printable.h"
 #include "kernels/convert.h"
 #include "kernels/random.h"
 
@@ -112,13 +115,12 @@ Tensor SliceReader::to_device(const Tensor& host) {
 }
 
 Tensor SliceReader::read(const std::string& name, int64_t row0, int64_t rows) {
-  const Tensor& whole = checkpoint_.get(name);
   if (checkpoint_.dummy()) {
-    Tensor shape = whole;
+    Tensor shape = checkpoint_.get(name);
     shape.rows = rows;
     return make_dummy(shape, seed_of(*checkpoint_.dummy(), name), row0);
   }
-  const Tensor host = rows_of(whole, row0, rows);
+  const Tensor host = checkpoint_.rows(name, row0, rows);
   return ctx_.device == Device::cuda ? to_device(host) : host;
 }
 
@@ -146,7 +148,7 @@ void SliceReader::release(const Tensor& read) const {
 OwnedTensor SliceReader::load(const std::string& name, Format format) {
   const Tensor& shape = checkpoint_.listed(name).tensor;
   const bool stored = format_of(shape) == format;
-  if (stored && !checkpoint_.dummy()) {
+  if (stored && !checkpoint_.dummy() && !checkpoint_.copied_by_rows(name)) {
     OwnedTensor same = tensor_on(ctx_.device, checkpoint_.get(name), ctx_.stream);
     checkpoint_.release(name);
     return same;
@@ -167,6 +169,8 @@ std::vector<float> SliceReader::read_vector(const std::string& name) {
   std::vector<float> values(size_t(t.cols), 1.0f);
   if (!checkpoint_.dummy()) {
     info(t.codec).decode(t, 0, 0, t.cols, values.data());
+    for (size_t i = 0; i < values.size(); ++i)
+      check(std::isfinite(values[i]), "tensor '{}' has a value that is not finite at {}", printable(name), i);
   } else if (name.ends_with(".bias")) {  // norms stay 1
     const uint64_t seed = seed_of(*checkpoint_.dummy(), name);
     for (size_t i = 0; i < values.size(); ++i) values[i] = normal_at(seed, i) * kDummyDeviation;

@@ -1,6 +1,7 @@
 #include "models/stored.h"
 
 #include <cmath>
+#include <cstring>
 
 #include "base/error.h"
 #include "base/printable.h"
@@ -156,16 +157,34 @@ void add_stored_tensors(CheckpointBuilder& builder, const Scheme& scheme, std::s
     t.group = format.group;
     t.rows = shape.rows;
     t.cols = shape.cols;
-    for (const StoredPlane& plane : stored_planes(format, shape.rows, shape.cols)) {
+    bool aligned = true;
+    Buffer scales;  // a copy of those that are not aligned, to be looked at
+    std::vector<std::span<const std::byte>> sources;
+    const std::vector<StoredPlane> planes = stored_planes(format, shape.rows, shape.cols);
+    for (const StoredPlane& plane : planes) {
       const auto bytes = entries.take(name + plane.suffix, plane.dtype, plane.shape);
       // Blocks of GGUF begin with an f16.
       const int64_t alignment = info(format.codec).group > 0 ? 2 : plane.alignment;
-      const std::byte* at = builder.aligned(bytes.data(), bytes.size(), size_t(alignment));
+      const bool fits = reinterpret_cast<uintptr_t>(bytes.data()) % uintptr_t(alignment) == 0;
       const bool table = plane.plane == &Tensor::table;
-      t.*plane.plane = {const_cast<std::byte*>(at), table ? 0 : plane.row_bytes, 1};  // never written
+      aligned = aligned && fits;
+      sources.push_back(bytes);
+      t.*plane.plane = {const_cast<std::byte*>(bytes.data()), table ? 0 : plane.row_bytes, 1};  // never written
+      if (fits || plane.plane != &Tensor::scale) continue;
+      scales = Buffer(bytes.size());
+      std::memcpy(scales.data(), bytes.data(), bytes.size());
     }
-    check_scales(t, name, builder.path());
-    builder.add(name, name, t);
+    Tensor checked = t;
+    if (scales.data()) checked.scale.ptr = scales.data();
+    check_scales(checked, name, builder.path());
+    if (aligned) {
+      builder.add(name, name, t);
+      continue;
+    }
+    builder.add_made(name, name, format, shape.rows, shape.cols, sources, [=](const Tensor& to) {
+      for (size_t i = 0; i < planes.size(); ++i)
+        std::memcpy((to.*planes[i].plane).ptr, sources[i].data(), sources[i].size());
+    });
   }
   entries.check_all_used();
 }

@@ -120,7 +120,7 @@ Tokenizer::State::State(TokenizerData d) : data(std::move(d)) {
   check_id(data.bos, "bos");
   check_id(data.unknown, "unknown");
   check_id(data.pad, "pad");
-  for (const int32_t id : data.eos) check(id >= 0, "tokenizer: eos is {}", id), check_id(id, "eos");
+  for (const int32_t id : data.eos) check(id >= 0, "tokenizer: eos is {}", id);
   check(!data.add_bos || data.bos >= 0, "tokenizer: the model wants bos before every text but names none");
   ids.reserve(data.tokens.size());
   bytes.resize(data.tokens.size());

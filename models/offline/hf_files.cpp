@@ -203,7 +203,7 @@ std::string hf_tokenizer_config_text(const ModelConfig& config, const TokenizerD
                   {"clean_up_tokenization_spaces", false},
                   {"add_bos_token", t.add_bos}};
   if (t.bos >= 0) json["bos_token"] = spelled(t, t.bos);
-  if (!t.eos.empty()) json["eos_token"] = spelled(t, t.eos[0]);
+  if (!t.eos.empty() && size_t(t.eos[0]) < t.tokens.size()) json["eos_token"] = spelled(t, t.eos[0]);
   if (t.unknown >= 0) json["unk_token"] = spelled(t, t.unknown);
   if (t.pad >= 0) json["pad_token"] = spelled(t, t.pad);
   if (spm) json["added_tokens_decoder"] = added_tokens_by_id(t);

@@ -12,7 +12,7 @@
 #include "base/error.h"
 #include "base/mapped_file.h"
 #include "base/output_file.h"
-#include "kernels/convert.h"
+#include "models/check_blocks.h"
 #include "models/hf_config.h"
 #include "models/hf_tokenizer.h"
 #include "models/offline/hf_files.h"
@@ -260,9 +260,8 @@ class Writer {
     for (size_t i = 0; i < shard.tensors.size(); ++i) {
       report();
       const ShardTensor& t = shard.tensors[i];
-      const Tensor& shape = checkpoint_.listed(t.name).tensor;
-      const OwnedTensor made = make_tensor(t.format, shape.rows, shape.cols);
-      convert(ctx_, SliceReader(ctx_, checkpoint_).read_values(t.name, 0, shape.rows), made);
+      check_blocks(ctx_, checkpoint_, t.name);
+      const OwnedTensor made = SliceReader(ctx_, checkpoint_).load(t.name, t.format);
       for (const ShardEntry& entry : shard.entries) {
         if (entry.tensor == i) write_plane(file, entry, made);
       }

@@ -283,6 +283,17 @@ TEST_F(Program, Inspect) {
 }
 
 // Which of LongRoPE's two lists of factors a run would use.
+// What is there is shown, then what is missing.
+TEST_F(Program, InspectWithoutATokenizer) {
+  const std::string path = write_tiny_hf(make_tiny_model({.matrices = id<F16>}), dir.file("bare"));
+  std::filesystem::remove(path + "/tokenizer.json");
+  const ProgramResult result = run_program({"inspect", "--model", path, "--memory-limit", "256M"});
+  EXPECT_EQ(result.code, 1);
+  EXPECT_THAT(result.out, HasSubstr("Tensors: "));
+  EXPECT_THAT(result.out, HasSubstr("f16 "));
+  EXPECT_THAT(result.err, HasSubstr("tokenizer.json' is missing"));
+}
+
 TEST_F(Program, InspectNamesTheLongRopeFactors) {
   const auto& families = golden_families();
   const auto golden =
