@@ -67,6 +67,14 @@ void SparseMatrix::append(const SparseMatrix& below) {
   entries.insert(entries.end(), below.entries.begin(), below.entries.end());
 }
 
+SparseMatrix SparseMatrix::rows(int64_t begin, int64_t count) const {
+  SparseMatrix part;
+  part.cols = cols;
+  for (int64_t r = begin; r < begin + count; ++r) part.begins.push_back(begins[size_t(r + 1)] - begins[size_t(begin)]);
+  part.entries.assign(entries.begin() + begins[size_t(begin)], entries.begin() + begins[size_t(begin + count)]);
+  return part;
+}
+
 void add_sparse(const Context& ctx, const Tensor& x, const SparseRows& w, const Tensor& y) {
   check(
       x.device == ctx.device && y.device == ctx.device && x.order == Order::natural && x.cols == w.cols &&

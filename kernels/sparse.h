@@ -23,6 +23,7 @@ struct SparseMatrix {
     return {int64_t(begins.size()) - 1, cols, int64_t(entries.size()), begins.data(), entries.data()};
   }
   void append(const SparseMatrix& below);
+  SparseMatrix rows(int64_t begin, int64_t count) const;
 };
 
 inline int64_t sparse_bytes(int64_t rows, int64_t count) { return count > 0 ? 4 * (rows + 1 + count) : 0; }

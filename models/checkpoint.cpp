@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/printable.h"
 #include "models/checkpoint_builder.h"
+#include "models/fused_tensors.h"
 #include "models/network_tensors.h"
 
 namespace quire {
@@ -53,14 +54,20 @@ const CheckpointTensor* Checkpoint::find(const std::string& name) const {
   if (it == state_->by_name.end()) return nullptr;
   CheckpointTensor& t = state_->tensors[it->second];
   const auto found = state_->made.find(it->second);
-  if (found == state_->made.end() || found->second.buffer.data()) return &t;
-  Checkpoint::State::Made& made = found->second;
-  const Format format = format_of(t.tensor);
-  made.buffer = Buffer(size_t(storage_bytes(format, t.tensor.rows, t.tensor.cols)));
-  const Tensor to = place_tensor(made.buffer.data(), format, t.tensor.rows, t.tensor.cols);
-  made.fill(to);
-  for (const auto& source : made.sources) state_->release(source.data(), source.size());
-  t.tensor = to;
+  if (found == state_->made.end() || found->second.buffer) return &t;
+  Checkpoint::State::MadeRows& rows = found->second;
+  Checkpoint::State::Made& made = *rows.whole;
+  const Format format = format_of(made.shape);
+  const auto place = [&](Buffer& at) { return place_tensor(at.data(), format, made.shape.rows, made.shape.cols); };
+  auto buffer = made.buffer.lock();
+  if (!buffer) {
+    buffer = std::make_shared<Buffer>(size_t(storage_bytes(format, made.shape.rows, made.shape.cols)));
+    made.fill(place(*buffer));
+    for (const auto& source : made.sources) state_->release(source.data(), source.size());
+    made.buffer = buffer;
+  }
+  t.tensor = rows_of(place(*buffer), rows.row0, t.tensor.rows);
+  rows.buffer = std::move(buffer);
   return &t;
 }
 
@@ -83,7 +90,7 @@ void Checkpoint::release(const std::string& name) const {
   Tensor& t = state_->tensors[it->second].tensor;
   const auto made = state_->made.find(it->second);
   if (made == state_->made.end()) return release(t);
-  made->second.buffer = Buffer();
+  made->second.buffer = nullptr;
   t = place_tensor(nullptr, format_of(t), t.rows, t.cols);
 }
 
@@ -103,13 +110,14 @@ SparseMatrix Checkpoint::outliers(const std::string& name) const {
 
 bool Checkpoint::copied_by_rows(const std::string& name) const {
   const auto made = state_->made.find(state_->by_name.at(name));
-  return made != state_->made.end() && made->second.place_of && !made->second.buffer.data();
+  return made != state_->made.end() && made->second.whole->place_of && !made->second.buffer;
 }
 
 Tensor Checkpoint::rows(const std::string& name, int64_t row0, int64_t n) const {
   const Tensor& shape = listed(name).tensor;  // an Error if there is none
   if (!copied_by_rows(name)) return rows_of(get(name), row0, n);
-  const Checkpoint::State::Made& made = state_->made.at(state_->by_name.at(name));
+  const Checkpoint::State::MadeRows& tensor = state_->made.at(state_->by_name.at(name));
+  const Checkpoint::State::Made& made = *tensor.whole;
   const Format format = format_of(shape);
   const size_t bytes = size_t(storage_bytes(format, n, shape.cols));
   if (state_->piece.size() < bytes) {
@@ -120,8 +128,8 @@ Tensor Checkpoint::rows(const std::string& name, int64_t row0, int64_t n) const 
   const int64_t pitch = to.data.pitch;
   const std::byte* from = made.sources[0].data();
   for (int64_t r = 0; r < n; ++r)
-    std::memcpy(to.data.row<std::byte>(r), from + made.place_of(row0 + r) * pitch, size_t(pitch));
-  state_->release(from + row0 * pitch, size_t(n * pitch));  // other rows are near
+    std::memcpy(to.data.row<std::byte>(r), from + made.place_of(tensor.row0 + row0 + r) * pitch, size_t(pitch));
+  state_->release(from + (tensor.row0 + row0) * pitch, size_t(n * pitch));  // other rows are near
   return to;
 }
 
@@ -170,14 +178,17 @@ void CheckpointBuilder::add_reordered(std::string name, std::string source_name,
   const size_t index = state_->tensors.size();
   add_made(std::move(name), std::move(source_name), {codec, info(codec).group}, rows, cols,
            {{bytes, size_t(count * row_bytes)}}, fill);
-  if (!vector) state_->made.at(index).place_of = std::move(place_of);
+  if (!vector) state_->made.at(index).whole->place_of = std::move(place_of);
 }
 
 CheckpointTensor& CheckpointBuilder::add_made(std::string name, std::string source_name, Format format, int64_t rows,
                                               int64_t cols, std::vector<std::span<const std::byte>> sources,
                                               std::function<void(const Tensor& to)> fill) {
-  state_->made[state_->tensors.size()] = {std::move(fill), std::move(sources), {}, {}};
-  return add(std::move(name), std::move(source_name), place_tensor(nullptr, format, rows, cols));
+  const Tensor shape = place_tensor(nullptr, format, rows, cols);
+  auto whole = std::make_shared<Checkpoint::State::Made>(
+      Checkpoint::State::Made{shape, std::move(fill), std::move(sources), {}, {}});
+  state_->made[state_->tensors.size()] = {std::move(whole), 0, nullptr};
+  return add(std::move(name), std::move(source_name), shape);
 }
 
 void CheckpointBuilder::add_outliers(int64_t count, std::vector<std::span<const std::byte>> sources,
@@ -187,9 +198,13 @@ void CheckpointBuilder::add_outliers(int64_t count, std::vector<std::span<const 
 }
 
 CheckpointTensor& CheckpointBuilder::add(std::string name, std::string source_name, const Tensor& t) {
-  const bool is_new = state_->by_name.emplace(name, state_->tensors.size()).second;
-  check(is_new, "'{}': tensor '{}' appears twice", path_, printable(name));
-  state_->tensors.push_back({std::move(name), std::move(source_name), t});
+  return add(CheckpointTensor{std::move(name), std::move(source_name), t});
+}
+
+CheckpointTensor& CheckpointBuilder::add(CheckpointTensor t) {
+  const bool is_new = state_->by_name.emplace(t.name, state_->tensors.size()).second;
+  check(is_new, "'{}': tensor '{}' appears twice", path_, printable(t.name));
+  state_->tensors.push_back(std::move(t));
   return state_->tensors.back();
 }
 
@@ -213,7 +228,9 @@ void CheckpointBuilder::check_tensors() const {
   check(s.config.layers <= int64_t(s.tensors.size()), "'{}': {} layers are announced, but there are only {} tensors",
         path_, s.config.layers, s.tensors.size());
   for_each_needed_tensor(s.config, [&](const std::string& name) {
-    check(s.by_name.count(name) > 0, "'{}': tensor '{}' is missing", path_, name);
+    if (s.by_name.count(name) > 0) return;
+    const auto fused = fused_matrix(s.config, name);
+    fail(fmt::format("'{}': tensor '{}' is missing", path_, fused ? fused->name : name));
   });
 }
 

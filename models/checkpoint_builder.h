@@ -22,15 +22,22 @@ struct Checkpoint::State {
   std::unordered_map<std::string, size_t> by_name;
   std::vector<std::pair<std::string, std::string>> metadata;
   std::vector<MappedFile> files;  // what views point into
-  // Tensors that do not lie in the file as they are needed: made when asked for, so that few are there at once.
+  // What does not lie in the file as it is needed: made when a tensor of its rows is asked for, so that little is there
+  // at once.
   struct Made {
+    Tensor shape;                                     // without data
     std::function<void(const Tensor& to)> fill;       // its planes, as place_tensor lays them out, zeroed
     std::vector<std::span<const std::byte>> sources;  // what fill reads
-    Buffer buffer;
-    std::function<int64_t(int64_t)> place_of;  // where it is set row r is row place_of(r) of the one source
+    std::weak_ptr<Buffer> buffer;                     // there while a tensor holds it
+    std::function<int64_t(int64_t)> place_of;         // where it is set row r is row place_of(r) of the one source
   };
-  std::unordered_map<size_t, Made> made;  // by index in tensors
-  Buffer piece;                           // what Checkpoint::rows gave last
+  struct MadeRows {  // a tensor
+    std::shared_ptr<Made> whole;
+    int64_t row0;                    // its first row in that
+    std::shared_ptr<Buffer> buffer;  // null until it is asked for
+  };
+  std::unordered_map<size_t, MadeRows> made;  // by index in tensors
+  Buffer piece;                               // what Checkpoint::rows gave last
 
   struct Outliers {
     std::function<SparseMatrix()> make;
@@ -55,6 +62,7 @@ class CheckpointBuilder {
                      const std::byte* bytes, bool vector, std::function<int64_t(int64_t)> place_of);
   // Any tensor, whose planes point into kept files, aligned. The reference holds until the next one.
   CheckpointTensor& add(std::string name, std::string source_name, const Tensor& t);
+  CheckpointTensor& add(CheckpointTensor t);
   // A tensor that `fill` puts together from `sources` (of kept files) when it is asked for. Nothing may be left for it
   // to refuse.
   CheckpointTensor& add_made(std::string name, std::string source_name, Format format, int64_t rows, int64_t cols,
@@ -76,16 +84,6 @@ class CheckpointBuilder {
   std::string path_;
   std::unique_ptr<Checkpoint::State> state_;
 };
-
-// A tensor as a file has it, under its HuggingFace name.
-struct SourceTensor {
-  std::string name, source_name;
-  Codec codec;
-  int64_t rows, cols;
-  const std::byte* bytes;
-};
-// Adds the parts of a matrix that the configuration's family holds as one; false if `t` is no such matrix.
-bool add_fused(CheckpointBuilder& builder, const ModelConfig& config, const SourceTensor& t);
 
 // What `quantize` appends to the name of a directory while it writes it: such a directory is never opened.
 constexpr const char* kUnfinished = ".partial";

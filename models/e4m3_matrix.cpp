@@ -73,8 +73,10 @@ void set_activation(const QuantizedSource& source, CheckpointTensor& t, Format f
 }
 
 void add_cache_scales(const QuantizedSource& source, bool asked) {
-  constexpr const char* kKeys[] = {"k_scale", "k_proj.k_scale", "k_proj.output_scale", "attn.k_scale", "kv_scale"};
-  constexpr const char* kValues[] = {"v_scale", "v_proj.v_scale", "v_proj.output_scale", "attn.v_scale", "kv_scale"};
+  constexpr const char* kKeys[] = {"k_scale",      "k_proj.k_scale", "qkv_proj.k_scale", "k_proj.output_scale",
+                                   "attn.k_scale", "kv_scale"};
+  constexpr const char* kValues[] = {"v_scale",      "v_proj.v_scale", "qkv_proj.v_scale", "v_proj.output_scale",
+                                     "attn.v_scale", "kv_scale"};
   // Queries stay floats.
   constexpr const char* kUnused[] = {"q_scale", "q_proj.q_scale", "attn.q_scale", "prob_scale", "attn.prob_scale"};
   std::vector<KvScale> scales;

@@ -19,6 +19,8 @@ struct Family {
   const char *attention_post_norm = nullptr, *ffn_post_norm = nullptr;  // of a half's output, before it is added
   Gate activation = Gate::silu;
   bool scaled_embedding = false;  // times sqrt(D)
+  // As what its files hold q, k, v and gate, up, their rows one after the other; null: each for itself.
+  const char *qkv = nullptr, *gate_up = nullptr;
 };
 
 Family llama_family();

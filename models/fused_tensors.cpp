@@ -1,42 +1,93 @@
-// Matrices that the files of some families hold as one, a part after the other: taken apart on reading, so that nothing
-// behind the readers knows of them.
+#include "models/fused_tensors.h"
+
+#include <algorithm>
+#include <utility>
+
 #include "base/error.h"
 #include "base/printable.h"
-#include "models/checkpoint_builder.h"
 #include "models/family.h"
 
 namespace quire {
 
-bool add_fused(CheckpointBuilder& builder, const ModelConfig& c, const SourceTensor& t) {
-  if (c.family != "phi3") return false;
-  const Family& f = find_family(c.family);
-  struct Part {
-    const char* name;
-    int64_t rows;
-  };
-  const int64_t q = c.heads * c.head_dim, kv = c.kv_heads * c.head_dim;
-  const std::pair<std::string_view, std::vector<Part>> kFused[] = {
-      {"self_attn.qkv_proj.weight", {{f.q, q}, {f.k, kv}, {f.v, kv}}},
-      {"mlp.gate_up_proj.weight", {{f.gate, c.ffn}, {f.up, c.ffn}}}};
-  for (const auto& [fused, parts] : kFused) {
-    if (!t.name.ends_with(fused)) continue;
-    int64_t rows = 0, row = 0;
-    for (const Part& part : parts) rows += part.rows;
-    check(t.rows == rows, "'{}': tensor '{}' has {} rows where the configuration says {}", builder.path(),
-          printable(t.source_name), t.rows, rows);
-    Tensor shape;
-    shape.codec = t.codec;
-    shape.group = info(t.codec).group;
-    shape.cols = t.cols;
-    const int64_t pitch = info(t.codec).row_bytes(t.cols, shape.groups()).data;
-    const std::string layer = t.name.substr(0, t.name.size() - fused.size());
-    for (const Part& part : parts) {
-      builder.add(layer + part.name + ".weight", t.source_name, t.codec, part.rows, t.cols, t.bytes + row * pitch);
-      row += part.rows;
+std::optional<FusedMatrix> fused_matrix(const ModelConfig& config, const std::string& name) {
+  const Family& f = find_family(config.family);
+  const std::pair<const char*, std::vector<const char*>> kKinds[] = {{f.qkv, {f.q, f.k, f.v}},
+                                                                     {f.gate_up, {f.gate, f.up}}};
+  for (const auto& [fused, parts] : kKinds) {
+    if (!fused) continue;
+    std::string layer;  // "model.layers.0."
+    const auto is = [&](const char* module) {
+      const std::string suffix = fmt::format("{}.weight", module);
+      if (!name.ends_with(suffix)) return false;
+      layer = name.substr(0, name.size() - suffix.size());
+      return true;
+    };
+    if (!is(fused) && std::none_of(parts.begin(), parts.end(), is)) continue;
+    FusedMatrix m{fmt::format("{}{}.weight", layer, fused), {0, 0}, {}};
+    for (const char* part : parts) {
+      m.parts.push_back(fmt::format("{}{}.weight", layer, part));
+      const auto shape = network_tensor(config, m.parts.back());
+      if (!shape) return std::nullopt;  // of no layer
+      m.shape = {m.shape.rows + shape->rows, shape->cols};
     }
-    return true;
+    return m;
   }
-  return false;
+  return std::nullopt;
+}
+
+bool add_fused(CheckpointBuilder& builder, const ModelConfig& config, const SourceTensor& t) {
+  const auto fused = fused_matrix(config, t.name);
+  if (!fused || fused->name != t.name) return false;
+  check(t.rows == fused->shape.rows, "'{}': tensor '{}' has {} rows where the configuration says {}", builder.path(),
+        printable(t.source_name), t.rows, fused->shape.rows);
+  Tensor shape;
+  shape.codec = t.codec;
+  shape.group = info(t.codec).group;
+  shape.cols = t.cols;
+  const int64_t pitch = info(t.codec).row_bytes(t.cols, shape.groups()).data;
+  int64_t row = 0;
+  for (const std::string& part : fused->parts) {
+    const int64_t rows = network_tensor(config, part)->rows;
+    builder.add(part, t.source_name, t.codec, rows, t.cols, t.bytes + row * pitch);
+    row += rows;
+  }
+  return true;
+}
+
+void split_fused(CheckpointBuilder& builder) {
+  auto& s = builder.state();
+  const auto tensors = std::exchange(s.tensors, {});
+  const auto made = std::exchange(s.made, {});
+  const auto outliers = std::exchange(s.outliers, {});
+  s.by_name.clear();
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const CheckpointTensor& whole = tensors[i];
+    const auto fused = fused_matrix(s.config, whole.name);
+    const bool is_fused = fused && fused->name == whole.name;
+    const auto source = made.find(i);
+    const auto beside = outliers.find(i);
+    int64_t row0 = 0;
+    for (const std::string& part : is_fused ? fused->parts : std::vector<std::string>{whole.name}) {
+      CheckpointTensor t = whole;
+      t.name = part;
+      const int64_t rows = is_fused ? network_tensor(s.config, part)->rows : t.tensor.rows;
+      if (source != made.end()) {
+        t.tensor.rows = rows;  // has no data yet
+        s.made[s.tensors.size()] = {source->second.whole, row0, nullptr};
+      } else {
+        t.tensor = rows_of(t.tensor, row0, rows);
+      }
+      if (beside != outliers.end() && is_fused) {
+        const auto make = [all = beside->second.make, row0, rows] { return all().rows(row0, rows); };
+        t.outliers = int64_t(make().entries.size());
+        s.outliers[s.tensors.size()] = {make, beside->second.sources};
+      } else if (beside != outliers.end()) {
+        s.outliers[s.tensors.size()] = beside->second;
+      }
+      builder.add(std::move(t));
+      row0 += rows;
+    }
+  }
 }
 
 }  // namespace quire

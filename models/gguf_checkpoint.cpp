@@ -2,6 +2,7 @@
 #include "base/error.h"
 #include "base/printable.h"
 #include "models/checkpoint_builder.h"
+#include "models/fused_tensors.h"
 #include "models/gguf_config.h"
 #include "models/gguf_split.h"
 #include "models/gguf_tokenizer.h"

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/mapped_file.h"
 #include "base/printable.h"
+#include "models/fused_tensors.h"
 #include "models/hf_config.h"
 
 namespace quire {
@@ -166,8 +167,15 @@ void QuantizedSource::for_each_matrix(
     const std::function<void(const std::string& module, TensorShape shape)>& f) const {
   constexpr std::string_view kSuffix = ".weight";
   for_each_needed_tensor(network(), [&](const std::string& name) {
-    const TensorShape shape = *network_tensor(network(), name);
-    if (shape.rows > 1 && name.ends_with(kSuffix)) f(name.substr(0, name.size() - kSuffix.size()), shape);
+    TensorShape shape = *network_tensor(network(), name);
+    if (shape.rows == 1 || !name.ends_with(kSuffix)) return;
+    std::string in_files = name;
+    if (const auto fused = fused_matrix(network(), name)) {
+      if (name != fused->parts[0]) return;
+      in_files = fused->name;
+      shape = fused->shape;
+    }
+    f(in_files.substr(0, in_files.size() - kSuffix.size()), shape);
   });
 }
 
@@ -227,6 +235,7 @@ void add_quantized_tensors(CheckpointBuilder& builder, const JsonObject& config,
   const std::string words =
       find_method(quantization.method)->add({builder, config, options, entries, quantization.rule_names});
   builder.state().container += ", " + words;
+  split_fused(builder);
   entries.for_each_left([&](const SafetensorsTensor& t) {
     if (!is_void_bias(builder.state().config, t)) add_plain_tensor(builder, t);
   });

@@ -1,7 +1,7 @@
 // Weights that other programs quantized, in HuggingFace directories: which method a directory names, and what the
 // readers of methods share. Each method is one file (hf_gptq.cpp, hf_awq.cpp, ...) with one function, in the table of
-// hf_quantized.cpp. It adds the matrices its method packed, codes and scales bit for bit; the frame adds what is left
-// (norms, biases, matrices in floats) and refuses what is no part of the network.
+// hf_quantized.cpp. It adds the matrices its method packed, codes and scales bit for bit; the frame takes fused ones
+// apart, adds what is left (norms, biases, matrices in floats) and refuses what is no part of the network.
 #pragma once
 #include <functional>
 #include <memory>
@@ -36,8 +36,8 @@ struct QuantizedSource {
 
   const ModelConfig& network() const { return builder.state().config; }
   const std::string& path() const { return builder.path(); }
-  // f(module, shape) for every matrix of the network: "model.layers.0.self_attn.q_proj", "lm_head", ..., the embedding
-  // too.
+  // f(module, shape) for every matrix of the network as the family's files have them: "lm_head",
+  // "model.layers.0.self_attn.q_proj" (of Phi 3: qkv_proj, with the rows of all three), ..., the embedding too.
   void for_each_matrix(const std::function<void(const std::string& module, TensorShape shape)>& f) const;
   // A tensor as floats, as it lies. Used as an entry.
   void add_plain(const std::string& name) const;

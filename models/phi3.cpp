@@ -7,6 +7,8 @@ namespace quire {
 Family phi3_family() {
   Family f = llama_family();
   f.name = "phi3";
+  f.qkv = "self_attn.qkv_proj";
+  f.gate_up = "mlp.gate_up_proj";
   return f;
 }
 

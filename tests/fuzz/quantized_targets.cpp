@@ -1,6 +1,7 @@
 // Directories that other programs quantized, damaged: what they wrote themselves, and what their layouts say.
 #include "tests/decode_all.h"
 #include "tests/fuzz/target.h"
+#include "tests/models/fused_model.h"
 #include "tests/models/golden_quantized.h"
 #include "tests/models/quantized_model.h"
 #include "tests/models/quantized_values.h"
@@ -104,15 +105,30 @@ std::vector<std::string> quantized_words() {
 }
 
 // Of what other programs quantize.
-TinyModel smallest_tiled() {
-  return make_tiny_model({.layers = 1,
-                          .hidden = 32,
-                          .ffn = 32,
-                          .heads = 2,
-                          .kv_heads = 2,
-                          .context = 64,
-                          .embedding = id<F16>,
-                          .matrices = id<F16>});
+const TinyModelOptions kSmallestTiled{.layers = 1,
+                                      .hidden = 32,
+                                      .ffn = 32,
+                                      .heads = 2,
+                                      .kv_heads = 2,
+                                      .context = 64,
+                                      .embedding = id<F16>,
+                                      .matrices = id<F16>};
+TinyModel smallest_tiled() { return make_tiny_model(kSmallestTiled); }
+
+// Phi 3's modules are fused.
+std::string fused_seed() {
+  const TempDir dir;
+  const TinyModel model = make_fused_model(kSmallestTiled);
+  nlohmann::ordered_json config = phi3_config(model);
+  config["quantization_config"] = {
+      {"quant_method", "gptq"}, {"bits", 4}, {"group_size", 16}, {"checkpoint_format", "gptq_v2"}};
+  Draw draw;
+  write_directory(model, dir.file("q"), config,
+                  [&](SafetensorsWriter& w, const std::string& module, int64_t rows, int64_t cols) {
+                    write_gptq(w, module, draw_matrix(draw, rows, cols, {4, 16, false, true}), 0, true);
+                    return std::vector<float>(size_t(rows * cols));
+                  });
+  return bundle_directory(dir.file("q"));
 }
 
 std::vector<std::string> gptq_seeds() {
@@ -133,6 +149,7 @@ std::vector<std::string> gptq_seeds() {
         });
     seeds.push_back(bundle_directory(path));
   }
+  seeds.push_back(fused_seed());
   return seeds;
 }
 

@@ -102,7 +102,7 @@ TEST(Sparse, TakesActivationsInAnyFormat) {
   }
 }
 
-TEST(Sparse, RowsAreDecodedAndPutBelowOthers) {
+TEST(Sparse, RowsAreDecodedPutBelowOthersAndTaken) {
   Rng rng(3);
   const int64_t k = 50;
   SparseMatrix all = random_matrix(rng, 7, k, Spread::many);
@@ -117,6 +117,15 @@ TEST(Sparse, RowsAreDecodedAndPutBelowOthers) {
     add_sparse_row(r < 7 ? above.view() : below.view(), r < 7 ? r : r - 7, b.data());
     EXPECT_EQ(first_difference(a, b), "");
   }
+  const SparseMatrix middle = all.rows(4, 5);
+  for (int64_t r = 0; r < 5; ++r) {
+    std::vector<float> a = normal(rng, k), b = a;
+    add_sparse_row(w, 4 + r, a.data());
+    add_sparse_row(middle.view(), r, b.data());
+    EXPECT_EQ(first_difference(a, b), "");
+  }
+  EXPECT_EQ(all.rows(0, 12).entries, all.entries);
+  EXPECT_EQ(all.rows(12, 0).view().rows, 0);
   EXPECT_EQ(sparse_bytes(12, w.count), int64_t(4 * (all.begins.size() + all.entries.size())));
   EXPECT_EQ(sparse_bytes(12, 0), 0);
 }
