@@ -3,9 +3,10 @@
 
     make_quantized.py --model DIR|FILE.gguf|small --out DIR [METHOD...]
 
-Each METHOD (all without one: see the end of this file) becomes the directory OUT/METHOD. --golden FILE.json gathers, for a small
-model, a hash of what the writer itself makes of each matrix, and the logits of transformers with those weights: test data of
-tests/models/hf_compressed_test.cpp. Needs torch, transformers, compressed-tensors, bitsandbytes, safetensors (and gguf for files).
+Each METHOD (all without one: see the end of this file) becomes the directory OUT/METHOD; phi3-METHOD is of a small
+Phi 3, whose modules are fused. --golden FILE.json gathers, for a small model, a hash of what the writer itself makes of each matrix
+of the network, and the logits of transformers with those weights: test data of tests/models/hf_compressed_test.cpp.
+Needs torch, transformers, compressed-tensors, bitsandbytes, safetensors (and gguf for files).
 Scales come from the ranges of the weights; static scales of activations and of the cache from a few prompts. That is the least a
 quantizer does: accuracy is not the point, the files are.
 """
@@ -19,7 +20,8 @@ import traceback
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM
+from transformers import (AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM, Phi3Config,
+                          Phi3ForCausalLM)
 
 from compressed_tensors.compressors import ModelCompressor
 from compressed_tensors.quantization import (QuantizationArgs, QuantizationConfig, QuantizationScheme,
@@ -27,13 +29,18 @@ from compressed_tensors.quantization import (QuantizationArgs, QuantizationConfi
 from compressed_tensors.quantization.utils import calculate_qparams
 
 PROMPT = [1, 7, 3, 22, 9, 14, 30, 5]
+PHI3_METHODS = ("w4a16-asym", "w8a8-static", "bnb-int8", "bnb-nf4-double")
 
 
-def small_model():
+def small_model(kind=LlamaForCausalLM):
     torch.manual_seed(11)
-    config = LlamaConfig(vocab_size=32, hidden_size=64, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2,
-                         num_key_value_heads=1, max_position_embeddings=64, rms_norm_eps=1e-5, tie_word_embeddings=False)
-    model = LlamaForCausalLM(config).to(torch.bfloat16).eval()
+    sizes = dict(vocab_size=32, hidden_size=64, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2,
+                 num_key_value_heads=1, max_position_embeddings=64, rms_norm_eps=1e-5, tie_word_embeddings=False)
+    if kind is Phi3ForCausalLM:
+        config = Phi3Config(**sizes, original_max_position_embeddings=64, bos_token_id=1, eos_token_id=2, pad_token_id=0)
+    else:
+        config = LlamaConfig(**sizes)
+    model = kind(config).to(torch.bfloat16).eval()
     with torch.no_grad():
         for name, p in model.named_parameters():
             p.copy_(torch.randn_like(p) * (0.1 if p.ndim == 2 else 0.2) + (0.0 if p.ndim == 2 else 1.0))
@@ -267,6 +274,17 @@ def methods(small):
     }
 
 
+def parts_of(config, name, values):
+    """A fused module's matrix as the network's, by name."""
+    head = config.hidden_size // config.num_attention_heads
+    if name.endswith("qkv_proj"):
+        rows = [config.num_attention_heads * head] + 2 * [config.num_key_value_heads * head]
+        return {name.replace("qkv", which): v for which, v in zip("qkv", values.split(rows))}
+    if name.endswith("gate_up_proj"):
+        return {name.replace("gate_up", which): v for which, v in zip(("gate", "up"), values.chunk(2))}
+    return {name: values}
+
+
 def fnv1a(tensor):
     """64 bits of the f32 values' bytes, row after row."""
     h = 0xcbf29ce484222325
@@ -305,7 +323,7 @@ def logits_with(model, dequantized):
             value = out.detach()
             if name.endswith("v_proj"):
                 error = error + value.abs() * 2.0**-11 + 2.0**-25
-            if name.endswith("k_proj"):  # rounded after rope, which mixes the two of a pair
+            if name.endswith(("k_proj", "qkv_proj")):  # rounded after rope, which mixes the two of a pair
                 pairs = value.reshape(*value.shape[:-1], -1, 2, head // 2)
                 radius = pairs.norm(dim=-2, keepdim=True).expand_as(pairs).reshape(value.shape)
                 error = error + 2 * radius * 2.0**-11 + 2.0**-24
@@ -323,13 +341,17 @@ def main():
     parser.add_argument("method", nargs="*")
     args = parser.parse_args()
     known = methods(args.model == "small")
+    if args.model == "small":
+        known.update({"phi3-" + name: known[name] for name in PHI3_METHODS})
     source, tokenizer = load_model(args.model)
+    llama = source
     prompt = PROMPT if tokenizer is None else tokenizer(
         "The river rises in the mountains, and after a hundred miles it reaches the sea.")["input_ids"]
     golden = {}
     failed = []
     for name in args.method or known:
         write, options = known[name]
+        source = small_model(Phi3ForCausalLM) if name.startswith("phi3-") else llama
         out = os.path.join(args.out, name)
         shutil.rmtree(out, ignore_errors=True)
         try:
@@ -343,8 +365,9 @@ def main():
         if args.golden:
             logits, bounds = logits_with(source, dequantized)
             golden[name] = {"config": json.load(open(os.path.join(out, "config.json"))),
-                            "matrices": {k: fnv1a(v) for k, v in dequantized.items()}, "logits": logits,
-                            "bounds": bounds}
+                            "matrices": {k: fnv1a(v) for module, values in dequantized.items()
+                                         for k, v in parts_of(source.config, module, values).items()},
+                            "logits": logits, "bounds": bounds}
             side = os.path.join(out, "hf_quant_config.json")
             if os.path.exists(side):
                 golden[name]["hf_quant_config"] = json.load(open(side))

@@ -23,9 +23,25 @@ class GoldenQuantized {
   std::vector<int32_t> prompt() const { return all_.at("prompt"); }
   // Known without the files: tests have names before they run.
   static std::vector<std::string> names() {
-    return {"w8a8",         "w8a8-static",  "w8a8-asym", "w4a16",          "w4a16-asym",
-            "w4a8",         "w6a16",        "w3a16",     "fp8-block",      "fp8-kv",
-            "deepseek-fp8", "modelopt-fp8", "bnb-int8",  "bnb-nf4-double", "bnb-fp4"};
+    return {"w8a8",
+            "w8a8-static",
+            "w8a8-asym",
+            "w4a16",
+            "w4a16-asym",
+            "w4a8",
+            "w6a16",
+            "w3a16",
+            "fp8-block",
+            "fp8-kv",
+            "deepseek-fp8",
+            "modelopt-fp8",
+            "bnb-int8",
+            "bnb-nf4-double",
+            "bnb-fp4",
+            "phi3-w4a16-asym",
+            "phi3-w8a8-static",
+            "phi3-bnb-int8",
+            "phi3-bnb-nf4-double"};
   }
   static std::string weights_file(const std::string& name) {
     return source_file(("tests/models/quantized/" + name + ".safetensors").c_str());
