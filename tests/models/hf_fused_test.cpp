@@ -152,7 +152,7 @@ std::vector<float> put_qserve(SafetensorsWriter& w, const std::string& module, i
   return put_groups(w, module, rows, cols, draw, false);
 }
 std::vector<float> put_tiles(SafetensorsWriter& w, const std::string& module, int64_t rows, int64_t cols, Draw& draw) {
-  return put_spqr(w, module, rows, cols, draw, false, false);
+  return put_spqr(w, module, rows, cols, draw);
 }
 
 // ---- The methods
@@ -209,7 +209,7 @@ std::vector<Method> methods() {
       {"bnb-int8", {{"quant_method", "bitsandbytes"}, {"load_in_8bit", true}}, put_llm_int8},
       {"bnb-nf4", {{"quant_method", "bitsandbytes"}, {"load_in_4bit", true}}, put_nf4},
       {"qserve", {{"quant_method", "qserve"}}, put_qserve},
-      {"spqr", {{"quant_method", "spqr"}}, put_tiles},
+      {"spqr", {{"quant_method", "spqr"}}, put_tiles, false},  // outliers after the others
   };
 }
 
@@ -244,7 +244,10 @@ void expect_values(const Values& values, const Checkpoint& checkpoint) {
       ASSERT_NE(t, nullptr) << part;
       EXPECT_EQ(t->source_name, module + ".weight");
       const size_t cols = size_t(t->tensor.cols);
-      const std::vector<float> got = decoded(t->tensor);
+      std::vector<float> got = decoded(t->tensor);
+      const SparseMatrix beside = checkpoint.outliers(t->name);
+      EXPECT_EQ(t->outliers, int64_t(beside.entries.size())) << part;
+      for (int64_t r = 0; r < t->tensor.rows; ++r) add_sparse_row(beside.view(), r, got.data() + r * t->tensor.cols);
       for (size_t i = 0; i < got.size(); ++i) {
         const size_t c = i % cols, column = t->input ? size_t(t->input->order[c]) : c;
         ASSERT_EQ(got[i], wanted.at(at + i - c + column)) << part << " at " << i;
