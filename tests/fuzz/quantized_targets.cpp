@@ -37,8 +37,8 @@ std::vector<std::string> bitsandbytes_seeds() { return seeds_of({"bnb-int8", "bn
 
 std::vector<std::string> quip_seeds() {
   const TempDir dir;
-  const TinyModel model =
-      make_tiny_model({.layers = 1, .hidden = 64, .ffn = 64, .heads = 4, .kv_heads = 4, .matrices = id<BF16>});
+  const TinyModel model = make_tiny_model(
+      {.layers = 1, .hidden = 64, .ffn = 64, .heads = 4, .kv_heads = 4, .embedding = id<F16>, .matrices = id<F16>});
   std::vector<std::string> seeds;
   for (const int bits : {2, 3, 4}) {
     QuipWriter(model, {bits}).write(dir.file(std::to_string(bits)));
