@@ -9,7 +9,7 @@
 #include "kernels/random.h"
 #include "kernels/rmsnorm.h"
 #include "kernels/row_ops.h"
-#include "models/check_blocks.h"
+#include "models/check_finite.h"
 #include "models/rope_scaling.h"
 
 namespace quire {
@@ -129,7 +129,7 @@ Decoder Decoder::load(const Context& ctx, const Checkpoint& checkpoint, const Sc
   if (embedding.from == EmbeddingPlan::head_rows) d.embedding_ = d.head_.parts()[0].weight.rows;
   const bool read_here = embedding.from == EmbeddingPlan::file || embedding.from == EmbeddingPlan::own;
   if (read_here && !checkpoint.dummy()) {
-    check_blocks(ctx, checkpoint, kEmbedding + ".weight");
+    check_finite(ctx, checkpoint, kEmbedding + ".weight");
   }
   if (embedding.from == EmbeddingPlan::file) d.embedding_ = checkpoint.get(kEmbedding + ".weight");
   if (embedding.from == EmbeddingPlan::own) {

@@ -6,7 +6,7 @@
 
 #include "kernels/convert.h"
 #include "kernels/outliers.h"
-#include "models/check_blocks.h"
+#include "models/check_finite.h"
 
 namespace quire {
 
@@ -120,7 +120,7 @@ LinearPart load_part(SliceReader& reader, const PartPlan& plan) {
   LinearPart part;
   if (!checkpoint.dummy()) {
     for (const std::string& name : plan.names) {
-      check_blocks(ctx, checkpoint, name + ".weight");
+      check_finite(ctx, checkpoint, name + ".weight");
     }
   }
   part.bias = load_bias(reader, plan.names, plan.problem.n);

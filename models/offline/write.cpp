@@ -12,7 +12,7 @@
 #include "base/error.h"
 #include "base/mapped_file.h"
 #include "base/output_file.h"
-#include "models/check_blocks.h"
+#include "models/check_finite.h"
 #include "models/hf_config.h"
 #include "models/hf_tokenizer.h"
 #include "models/offline/hf_files.h"
@@ -260,7 +260,7 @@ class Writer {
     for (size_t i = 0; i < shard.tensors.size(); ++i) {
       report();
       const ShardTensor& t = shard.tensors[i];
-      check_blocks(ctx_, checkpoint_, t.name);
+      check_finite(ctx_, checkpoint_, t.name);
       const OwnedTensor made = SliceReader(ctx_, checkpoint_).load(t.name, t.format);
       for (const ShardEntry& entry : shard.entries) {
         if (entry.tensor == i) write_plane(file, entry, made);

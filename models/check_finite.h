@@ -11,6 +11,6 @@ namespace quire {
 
 // Error naming the row if a float or a block's scale of the tensor `name` of `checkpoint` is not finite. It is
 // released.
-void check_blocks(const Context& ctx, const Checkpoint& checkpoint, const std::string& name);
+void check_finite(const Context& ctx, const Checkpoint& checkpoint, const std::string& name);
 
 }  // namespace quire

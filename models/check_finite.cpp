@@ -1,4 +1,4 @@
-#include "models/check_blocks.h"
+#include "models/check_finite.h"
 
 #include <algorithm>
 #include <atomic>
@@ -36,7 +36,7 @@ bool finite_row(const Tensor& t, int64_t r) {
 
 }  // namespace
 
-void check_blocks(const Context& ctx, const Checkpoint& checkpoint, const std::string& name) {
+void check_finite(const Context& ctx, const Checkpoint& checkpoint, const std::string& name) {
   const Tensor& t = checkpoint.listed(name).tensor;
   const bool floats = t.codec == id<F32> || t.codec == id<F16> || t.codec == id<BF16>;
   if (!floats && (info(t.codec).group == 0 || !info(t.codec).affine)) return;
