@@ -153,22 +153,28 @@ void Engine::State::compute(Step& step, Events& events) {
 }
 
 bool Engine::State::launch(Step step, Events& events) {
+  bool waits = false;  // in `flying`, before it is launched: what is launched must be landed
   try {
-    const Tensor there = logits_for(decode->rows_for(step.batch.size()));
-    decode->launch(ctx, *model->decoder, *cache, step, there);
+    flying.push_back(std::move(step));
+    waits = true;
+    const Tensor there = logits_for(decode->rows_for(flying.back().batch.size()));
+    decode->launch(ctx, *model->decoder, *cache, flying.back(), there);
   } catch (const std::exception& why) {
+    if (waits) {
+      step = std::move(flying.back());
+      flying.pop_back();
+    }
     for (Sequence* sequence : step.sequences) {
       fail_request(*sequence, why, events);
       remove(sequence);
     }
     return false;
   }
-  flying.push_back(std::move(step));
   return true;
 }
 
 void Engine::State::land(Events& events) {
-  const Step step = std::move(flying.front());
+  Step step = std::move(flying.front());
   flying.pop_front();
   const Step* const next = flying.empty() ? nullptr : &flying.front();
   try {
@@ -178,12 +184,18 @@ void Engine::State::land(Events& events) {
       if (sequence) fail_request(*sequence, why, events);
     }
   }
+  for (Sequence*& sequence : step.sequences) {
+    if (!sequence || events.of(*sequence).finish == Finish::none) continue;
+    remove(sequence);
+    sequence = nullptr;
+  }
   for (Sequence* sequence : step.sequences) {
-    if (!sequence) continue;
-    if (events.of(*sequence).finish != Finish::none) {
-      remove(sequence);
-    } else if (next && std::count(next->sequences.begin(), next->sequences.end(), sequence) > 0) {
+    if (!sequence || !next || std::count(next->sequences.begin(), next->sequences.end(), sequence) == 0) continue;
+    try {
       cache->learn(sequence->slot, sequence->tokens.back());  // what it was given before it was known
+    } catch (const std::exception& why) {                     // its pages no longer say what is in them
+      fail_request(*sequence, why, events);
+      remove(sequence);
     }
   }
 }
@@ -191,15 +203,17 @@ void Engine::State::land(Events& events) {
 std::vector<Event> Engine::step() {
   State& s = *state_;
   check(s.cache.has_value(), "this engine was opened to plan only: it takes no requests");
-  s.take_inbox();
-  Events events(s.scheduler->all().size());
+  std::optional<Events> events;
   bool no_memory = false;
   try {
-    s.advance(events);
+    s.take_inbox();
+    events.emplace(s.scheduler->all().size());
+    s.advance(*events);
   } catch (const std::bad_alloc&) {  // of planning: nothing was computed, and what is told already must not be lost
     no_memory = true;
   }
-  std::vector<Event> told = std::move(events).told();
+  std::vector<Event> told;
+  if (events) told = std::move(*events).told();
   check(!no_memory || !told.empty(), "out of memory; no request was lost, and the next step tries again");
   return told;
 }

@@ -49,7 +49,8 @@ SparseRows take_outliers(const Context& ctx, const Tensor& x, float threshold, c
   for (int64_t t = 0; t < x.rows; ++t) begins[t + 1] += begins[t];
   uint32_t* entries = ctx.scratch->take<uint32_t>(begins[x.rows]);
   ctx.parallel_for(x.rows, 8, [&](int64_t begin, int64_t end) {
-    std::vector<float> rest(size_t(x.cols));
+    thread_local std::vector<float> rest;
+    rest.resize(size_t(x.cols));
     for (int64_t t = begin; t < end; ++t) {
       const float* row = x.data.row<const float>(t);
       uint32_t* to = entries + begins[t];

@@ -28,6 +28,7 @@ struct InputTransform {
   int64_t hadamard = 0;         // order of the transform; 0: none
   bool transposed = false;      // by the transposed matrix
   std::vector<int8_t> signs;    // its K x K factor as the file gives it; empty: that of kernels/hadamard.h
+  int64_t bytes() const { return int64_t(order.size() * sizeof(int32_t) + diagonal.size() * sizeof(float)); }
   bool operator==(const InputTransform&) const = default;
 };
 
@@ -35,6 +36,7 @@ struct InputTransform {
 // Hadamard transform over all N outputs, then each is multiplied. So the parts can only run together.
 struct OutputTransform {
   std::vector<float> diagonal;  // (N)
+  int64_t bytes() const { return int64_t(diagonal.size() * sizeof(float)); }
 };
 
 struct CheckpointTensor {

@@ -71,6 +71,9 @@ void split_fused(CheckpointBuilder& builder) {
       CheckpointTensor t = whole;
       t.name = part;
       const int64_t rows = is_fused ? network_tensor(s.config, part)->rows : t.tensor.rows;
+      const int64_t span = info(t.tensor.codec).span;
+      check(row0 % span == 0 && rows % span == 0, "'{}': '{}' has rows {} to {} of {}, which are no whole tiles of {}",
+            builder.path(), printable(part), row0, row0 + rows, printable(whole.source_name), span);
       if (source != made.end()) {
         t.tensor.rows = rows;  // has no data yet
         s.made[s.tensors.size()] = {source->second.whole, row0, nullptr};

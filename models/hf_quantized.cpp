@@ -11,6 +11,7 @@
 #include "base/printable.h"
 #include "models/fused_tensors.h"
 #include "models/hf_config.h"
+#include "models/quant_args.h"
 
 namespace quire {
 
@@ -116,11 +117,7 @@ std::string method_of(const JsonObject& o) {
 Quantization read_compression_config(const JsonObject& o) {
   const auto inner = o.object("quantization_config");
   const JsonObject& settings = inner ? *inner : o;
-  if (const auto sparsity = o.object("sparsity_config"); inner && sparsity) {
-    const std::string format = sparsity->text("format").value_or("dense");
-    check(format == "dense", "{}: sparse weights in '{}' cannot be read; dense ones can", sparsity->where(),
-          printable(format));
-  }
+  if (inner) check_dense(o);
   const std::string method = settings.text("quant_method").value_or("compressed-tensors");
   return {method == "sparseml" ? "compressed-tensors" : method, nullptr, &settings.json(), settings.where(), {}};
 }

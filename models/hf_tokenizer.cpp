@@ -102,8 +102,9 @@ class Reader {
             "{}: an id and 'content' are needed", token.where());
       refuse_key(token, "single_word");
       const TokenKind kind = token.boolean("special").value_or(false) ? TokenKind::control : TokenKind::user_defined;
+      if (id >= vocab_) continue;  // the model never gives it
       if (id >= in_model) {
-        if (id < vocab_) place(*content, id, kind, token.where());
+        place(*content, id, kind, token.where());
       } else {
         check(data_.tokens[id] == *content, "{}: '{}' is '{}' in tokenizer.model", token.where(), printable(*content),
               printable(data_.tokens[id]));

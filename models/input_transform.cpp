@@ -14,6 +14,18 @@ Buffer on_device(const Context& ctx, const std::vector<T>& values) {
   return buffer;
 }
 
+// A block of threads holds all values that are transformed together.
+void check_order(const Context& ctx, int64_t order) {
+  if constexpr (kCuda) {
+    if (ctx.device != Device::cuda) return;
+    const int64_t most = cuda::device_info(cuda::current_device()).shared_per_block;
+    check(
+        order * int64_t(sizeof(float)) <= most,
+        "a Hadamard transform of {} values needs {} bytes of shared memory, and this GPU has {}; --device cpu runs it",
+        order, order * sizeof(float), most);
+  }
+}
+
 }  // namespace
 
 LoadedTransform::LoadedTransform(const Context& ctx, std::shared_ptr<const InputTransform> transform, int64_t cols)
@@ -36,6 +48,7 @@ LoadedTransform::LoadedTransform(const Context& ctx, std::shared_ptr<const Input
       hadamard_.emplace(transform_->hadamard, transform_->signs);
     }
   }
+  if (hadamard_) check_order(ctx, hadamard_->order());
   if constexpr (kCuda) {
     if (ctx.device == Device::cuda && hadamard_) hadamard_->upload(ctx.stream);
     if (ctx.device == Device::cuda && !order.empty()) device_order_ = on_device(ctx, order);
@@ -72,6 +85,7 @@ LoadedOutput::LoadedOutput(const Context& ctx, std::shared_ptr<const OutputTrans
     : transform_(std::move(transform)), segments_(std::move(segments)) {
   if (!transform_) return;
   hadamard_.emplace(int64_t(transform_->diagonal.size()));
+  check_order(ctx, hadamard_->order());
   if (ctx.device == Device::cpu) return;
   hadamard_->upload(ctx.stream);
   device_diagonal_ = on_device(ctx, transform_->diagonal);

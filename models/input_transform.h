@@ -18,6 +18,7 @@ class LoadedTransform {
   // Null: none. Error unless it is one of `cols` columns.
   LoadedTransform(const Context& ctx, std::shared_ptr<const InputTransform> transform, int64_t cols);
   explicit operator bool() const { return transform_ != nullptr; }
+  int64_t bytes() const { return transform_ ? transform_->bytes() : 0; }
   // x (T, K) f32 as the weight's columns want it, in scratch.
   Tensor apply(const Context& ctx, const Tensor& x) const;
 
@@ -38,6 +39,7 @@ class LoadedOutput {
   LoadedOutput(const Context& ctx, std::shared_ptr<const OutputTransform> transform,
                std::vector<OutputSegment> segments);
   explicit operator bool() const { return transform_ != nullptr; }
+  int64_t bytes() const { return transform_ ? transform_->bytes() : 0; }
   // product (T, N) f32 transformed in place, its columns to those of y (T, >= N) f32. bias (N) in the product's order,
   // residual in y's.
   void apply(const Context& ctx, const Tensor& product, const Tensor& y, const Epilogue& epilogue) const;

@@ -14,7 +14,8 @@ namespace quire {
 namespace {
 
 constexpr int kMaxDepth = 64;
-constexpr size_t kMaxCost = 30;  // memory of a parsed text to its bytes
+constexpr size_t kMaxCost = 30;    // memory of a parsed text to its bytes
+constexpr size_t kSmallest = 256;  // shorter texts may cost as much as one of so many bytes
 
 [[noreturn]] void wrong_type(const JsonObject& object, const std::string& key, const Json& value, const char* wanted) {
   fail(fmt::format("{}: '{}' must be {} and is {}", object.where(), printable(key), wanted, printable_json(value)));
@@ -84,7 +85,7 @@ struct Watch {
     return paid();
   }
   bool paid() {
-    check(cost.bytes() <= kMaxCost * size,
+    check(cost.bytes() <= kMaxCost * std::max(size, kSmallest),
           "{}: {} bytes with so many empty or tiny values are refused: they would take {} times that", where, size,
           kMaxCost);
     return true;

@@ -247,7 +247,8 @@ bool PartPlan::can_hold(Format weight, const CheckpointTensor& t, float scale, f
 
 int64_t PartPlan::bytes() const {
   return (layout ? layout->bytes(problem) : tensor_bytes(problem.w, problem.n, problem.k)) +
-         sparse_bytes(problem.n, outliers) + (bias ? problem.n * int64_t(sizeof(float)) : 0);
+         sparse_bytes(problem.n, outliers) + (bias ? problem.n * int64_t(sizeof(float)) : 0) +
+         (input ? input->bytes() : 0) + (output ? output->bytes() : 0);
 }
 
 std::string PartPlan::description() const {
@@ -364,7 +365,8 @@ int64_t Linear::bytes() const {
   for (const LinearPart& part : parts_) {
     const PackedWeight& w = part.weight;
     total += w.layout ? w.layout->bytes(w.problem) : tensor_bytes(w.problem.w, w.problem.n, w.problem.k);
-    total += sparse_bytes(w.problem.n, part.outliers.rows.count) + int64_t(part.bias.size() * sizeof(float));
+    total += sparse_bytes(w.problem.n, part.outliers.rows.count) + int64_t(part.bias.size() * sizeof(float)) +
+             part.transform.bytes() + part.output.bytes();
   }
   return total;
 }

@@ -104,17 +104,23 @@ void read_granularity(const JsonObject& o, QuantArgs& args) {
   }
 }
 
+}  // namespace
+
+void check_dense(const JsonObject& o) {
+  const auto sparsity = o.object("sparsity_config");
+  const std::string format = sparsity ? sparsity->text("format").value_or("dense") : "dense";
+  check(format == "dense", "{}: sparse weights in '{}' cannot be read; dense ones can", o.where(), printable(format));
+}
+
+namespace {
+
 bool neutral(const Json* v) {
   return !v || v->is_null() || (v->is_object() && v->empty()) || (v->is_array() && v->empty());
 }
 
 // What no directory may ask for.
 void check_extras(const JsonObject& o) {
-  if (const auto sparsity = o.object("sparsity_config")) {
-    const std::string format = sparsity->text("format").value_or("dense");
-    check(format == "dense", "{}: sparse weights in '{}' cannot be read; dense ones can", sparsity->where(),
-          printable(format));
-  }
+  check_dense(o);
   if (const auto transform = o.object("transform_config")) {
     for (const auto& [key, value] : transform->json().items()) {
       check(neutral(&value), "{}: transforms (rotations of weights and activations) cannot be run: '{}' {}",

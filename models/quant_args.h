@@ -39,5 +39,6 @@ struct CompressedTensorsConfig {
 // Error names what is wrong or cannot be run.
 CompressedTensorsConfig read_compressed_tensors_config(const JsonObject& options);
 QuantArgs read_quant_args(const JsonObject& o);
+void check_dense(const JsonObject& o);  // Error if its 'sparsity_config' asks for sparse weights
 
 }  // namespace quire

@@ -15,7 +15,7 @@ constexpr uint32_t kPiece = 1, kTrainer = 2, kNormalizer = 3, kDenormalizer = 5;
 constexpr uint32_t kPieceText = 1, kPieceScore = 2, kPieceType = 3;
 constexpr uint32_t kModelType = 3, kSpaceIsSuffix = 24, kByteFallback = 35, kUnknownId = 40, kUnknownPiece = 45;
 constexpr uint32_t kCharsmap = 2, kPrefix = 3, kRemoveSpaces = 4, kEscapeSpaces = 5;
-constexpr int64_t kBpe = 2;
+constexpr int64_t kBpe = 2, kUserDefined = 4;  // of kModelType and of kPieceType
 
 // A unit of a double-array trie as darts-clone lays it out: bit 31 marks a value (the bits below it); else the lowest
 // byte is the label that leads here, bit 8 says that a value hangs below, and bits 10 and up, times 256 if bit 9 is
@@ -32,9 +32,9 @@ struct Unit {
 // precompiled_charsmap: bytes of the trie (u32, little endian), the trie, texts that each end in NUL. Wherever a walk
 // through the trie can lead must lie in it, and every value must be the place of a text. The library notes at most 32
 // values on a walk, but does not stop there: so keys may have 32 bytes (the longest of its own tables has 12), and a
-// text 1000, since a letter that became a long one would be another way to ask for all memory.
+// text 64 (the longest of NFKC has 33): a letter that became a long one would be a way to ask for all memory.
 void check_charsmap(std::string_view map, const std::string& where) {
-  constexpr size_t kBlock = 256, kMostUnits = 1 << 20, kLongestKey = 32, kLongestText = 1000;
+  constexpr size_t kBlock = 256, kMostUnits = 1 << 20, kLongestKey = 32, kLongestText = 64;
   if (map.empty()) return;
   uint32_t size = 0;
   if (map.size() >= sizeof size) std::memcpy(&size, map.data(), sizeof size);
@@ -75,14 +75,37 @@ void check_charsmap(std::string_view map, const std::string& where) {
   }
 }
 
+// The library notes at most 64 user-defined tokens that begin at one place of a text, but does not stop there.
+void check_user_defined(std::vector<std::string_view> tokens, const std::string& where) {
+  constexpr size_t kMost = 64;
+  std::sort(tokens.begin(), tokens.end());
+  std::vector<std::string_view> begins;  // each with the next one's beginning, up to the token that is looked at
+  for (const std::string_view token : tokens) {
+    while (!begins.empty() && !token.starts_with(begins.back())) begins.pop_back();
+    begins.push_back(token);
+    check(begins.size() <= kMost, "{}: more than {} user-defined tokens begin with one another", where, kMost);
+  }
+}
+
 }  // namespace
 
 SentencePieceTraits check_sentencepiece_model(std::string_view model, const std::string& where) {
   bool prefix = true, trainer = false, normalizer = false;
   bool bpe = false, bytes = false, maps = false, removes = true;  // the message's defaults
+  std::vector<std::string_view> user_defined;
   ProtoFields fields(model, where);
   while (fields.next()) {
     const uint32_t field = fields.number();
+    if (field == kPiece) {
+      ProtoFields piece(fields.text(), where);
+      std::string_view text;
+      int64_t type = 0;
+      while (piece.next()) {
+        if (piece.number() == kPieceText) text = piece.text();
+        if (piece.number() == kPieceType) type = piece.integer();
+      }
+      if (type == kUserDefined) user_defined.push_back(text);
+    }
     trainer = trainer || field == kTrainer;
     normalizer = normalizer || field == kNormalizer;
     if (field != kTrainer && field != kNormalizer && field != kDenormalizer) continue;
@@ -103,6 +126,7 @@ SentencePieceTraits check_sentencepiece_model(std::string_view model, const std:
             where);
     }
   }
+  check_user_defined(std::move(user_defined), where);
   // They are behind the vocabulary, and have defaults: without them a model would become one of another kind.
   check(trainer && normalizer, "{}: the model does not say how it was trained and how it normalizes: it is not whole",
         where);

@@ -16,8 +16,8 @@ struct SentencePieceTraits {
   bool prefix = true;   // a space is put in front of a text
   bool merges = false;  // BPE of the text as it is, where what has no token becomes bytes: only tokens join characters
 };
-// What the library follows without looking is looked at here, so that no file makes it read outside its memory: the
-// tables of normalization. Error for those, and for what Tokenizer cannot do (spaces behind words, spaces that stay
+// What the library follows without looking is looked at here, so that no file makes it leave its memory: the tables of
+// normalization, and user-defined tokens that begin with one another. Error for those, and for what Tokenizer cannot do (spaces behind words, spaces that stay
 // spaces).
 SentencePieceTraits check_sentencepiece_model(std::string_view model, const std::string& where);
 

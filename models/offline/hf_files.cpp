@@ -46,13 +46,14 @@ Ordered added_tokens(const TokenizerData& t) {
 // The same as tokenizer_config.json has them beside tokenizer.model, with the white space that belongs to them.
 Ordered added_tokens_by_id(const TokenizerData& t) {
   Ordered added = Ordered::object();
+  auto& list = added.get_ref<Ordered::object_t&>();  // not operator[], which searches the whole list; ids are distinct
+  auto strip = t.strips.begin();                     // by id, as the tokens are
   for (Ordered& token : added_tokens(t)) {
     const int64_t id = token["id"];
     token.erase("id");
-    for (const TokenStrip& strip : t.strips) {
-      if (strip.id == id) token["lstrip"] = strip.left, token["rstrip"] = strip.right;
-    }
-    added[std::to_string(id)] = std::move(token);
+    while (strip != t.strips.end() && strip->id < id) ++strip;
+    if (strip != t.strips.end() && strip->id == id) token["lstrip"] = strip->left, token["rstrip"] = strip->right;
+    list.emplace_back(std::to_string(id), std::move(token));
   }
   return added;
 }

@@ -282,7 +282,6 @@ TEST_F(Program, Inspect) {
   EXPECT_THAT(run("inspect", {"--temperature", "1"}).err, HasSubstr("no effect"));
 }
 
-// Which of LongRoPE's two lists of factors a run would use.
 // What is there is shown, then what is missing.
 TEST_F(Program, InspectWithoutATokenizer) {
   const std::string path = write_tiny_hf(make_tiny_model({.matrices = id<F16>}), dir.file("bare"));
@@ -294,6 +293,7 @@ TEST_F(Program, InspectWithoutATokenizer) {
   EXPECT_THAT(result.err, HasSubstr("tokenizer.json' is missing"));
 }
 
+// Which of LongRoPE's two lists of factors a run would use.
 TEST_F(Program, InspectNamesTheLongRopeFactors) {
   const auto& families = golden_families();
   const auto golden =

@@ -227,6 +227,12 @@ TEST_F(HfDirectory, OneTensorInTwoShardsIsRefused) {
   expect_refused({"is not in the index"});
 }
 
+// Tiny files may hold nothing but tiny values: the bound on a parsed text's memory is no matter there.
+TEST_F(HfDirectory, TinyJsonIsRead) {
+  write("generation_config.json", R"({"a":[1]})");
+  EXPECT_NO_THROW(open());
+}
+
 // Whatever a byte of a JSON file becomes: the model is read, or there is one error.
 TEST_F(HfDirectory, AChangedByteIsReadOrRefused) {
   for (const char* name : {"config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"}) {

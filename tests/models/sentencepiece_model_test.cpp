@@ -164,7 +164,23 @@ TEST(SentencePieceModel, RefusesTablesThatLeadOutOfThemselves) {
         unit(m, base ^ letter, letter | letter << 10);
       },
       "keys of more than 32 bytes");
-  expect_damaged([&](std::string& m) { m.insert(m.size() - 1, std::string(2000, 'x')); }, "makes texts of");
+  expect_damaged([&](std::string& m) { m.insert(m.size() - 1, std::string(70, 'x')); }, "makes texts of");
+}
+
+// The library keeps 64 matches of user-defined tokens at one place, and follows as many as there are.
+TEST(SentencePieceModel, UserDefinedTokensThatBeginWithOneAnotherAreFew) {
+  const auto model = [](int count) {
+    SentencePieceWriter w;
+    w.piece("<unk>", 0, 2);
+    w.piece("b", -1, 1);
+    for (int i = 1; i <= count; ++i) w.piece(std::string(size_t(i), 'a'), 0, 4);
+    w.piece("ab", 0, 4);
+    w.prefix = false;
+    return w.file();
+  };
+  EXPECT_EQ(tokenizer_of(model(64)).encode(std::string(64, 'a') + "b", false), (std::vector<int32_t>{65, 1}));
+  expect_error([&] { tokenizer_of(model(65)); }, {"64 user-defined tokens"});
+  expect_error([&] { tokenizer_of(model(1000)); }, {"64 user-defined tokens"});
 }
 
 TEST(SentencePieceModel, TheUnknownTokenIsTheOneOfThatKind) {

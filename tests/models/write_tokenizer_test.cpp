@@ -118,6 +118,9 @@ TEST_F(WriteTokenizer, SentencePieceOfAGgufFileIsWritten) {
   config["added_tokens_decoder"]["3"]["rstrip"] = true;
   write_file(path, config.dump());
   EXPECT_EQ(Tokenizer(Checkpoint::open(out_).tokenizer()).encode("<|end|> a"), stored.encode("<|end|>a"));
+  config["added_tokens_decoder"]["4000000"] = {{"content", "<beyond>"}, {"lstrip", true}};  // no token of the model's
+  write_file(path, config.dump());
+  EXPECT_EQ(Checkpoint::open(out_).tokenizer().strips.size(), 1u);
   config["added_tokens_decoder"]["3"]["content"] = "<|End|>";
   write_file(path, config.dump());
   expect_error([&] { Checkpoint::open(out_); }, {"tokenizer_config.json", "added token 3", "<|end|>"});
