@@ -131,8 +131,8 @@ class Engine {
   void cancel(int64_t request);  // ends it with Finish::cancelled in the next step; nothing if it has ended
   bool busy() const;             // a request has not had its last event yet
   // What a forward pass over what is waiting and running gave. A pass that fails ends the requests in it with
-  // Finish::error. Error (std::bad_alloc without memory for its text) if there is no memory even to plan one: no request
-  // is lost, and the next step tries again.
+  // Finish::error. Error (std::bad_alloc without memory for its text) if there is none even to plan one: no request is
+  // lost, and the next step tries again.
   std::vector<Event> step();
   // How many of the request's tokens (prompt, then answer) are in the cache; 0 while it waits or when it has ended.
   int64_t progress(int64_t request) const;

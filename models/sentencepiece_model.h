@@ -17,8 +17,8 @@ struct SentencePieceTraits {
   bool merges = false;  // BPE of the text as it is, where what has no token becomes bytes: only tokens join characters
 };
 // What the library follows without looking is looked at here, so that no file makes it leave its memory: the tables of
-// normalization, and user-defined tokens that begin with one another. Error for those, and for what Tokenizer cannot do (spaces behind words, spaces that stay
-// spaces).
+// normalization, and user-defined tokens that begin with one another. Error for those, and for what Tokenizer cannot do
+// (spaces behind words, spaces that stay spaces).
 SentencePieceTraits check_sentencepiece_model(std::string_view model, const std::string& where);
 
 // A vocabulary with scores, as GGUF files have it, of the kind BPE.

@@ -56,6 +56,7 @@ run_on_old_processors() {
 build release
 say "tests (release)"
 ctest --preset release
+run_on_old_processors
 if [ "${1:-}" != --quick ]; then
   build asan
   say "tests (asan)"
