@@ -6,8 +6,8 @@
 
 namespace quire {
 
-// Control characters (also those that turn the direction of text), backslashes and bytes that are not
-// UTF-8 are escaped as in C; what would pass max_bytes is cut ("...").
+// Control characters (also those that turn the direction of text), backslashes and bytes that are not UTF-8 are escaped
+// as in C; what would pass max_bytes is cut ("...").
 std::string printable(std::string_view text, size_t max_bytes = 80);
 
 }  // namespace quire

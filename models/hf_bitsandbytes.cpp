@@ -1,11 +1,10 @@
 // bitsandbytes, as transformers saves it. Of a module:
-//   LLM.int8()   weight I8 (O, I), SCB F32 (O): the largest magnitude of a row; value = code * (SCB * (1 /
-//                127)), each product rounded to f32; theirs is (code * SCB) * (1 / 127), the same within 2^-22 of it
+//   LLM.int8()   weight I8 (O, I), SCB F32 (O): the largest magnitude of a row; value = code * (SCB * (1 / 127)), each
+//                product rounded to f32; theirs is (code * SCB) * (1 / 127), the same within 2^-22 of it
 //   nf4, fp4     weight U8 (O I / 2, 1), or as many bytes of a float type: first code in the upper half of a byte;
-//   weight.quant_map F32 (16); weight.absmax,
-//                F32 a block of 64 values (of the whole matrix, row after row); or, "nested", U8 with
-//                weight.nested_quant_map F32 (256) and weight.nested_absmax F32 a block of 256:
-//                absmax = nested_quant_map[code] * nested_absmax + nested_offset;
+//                weight.quant_map F32 (16); weight.absmax, F32 a block of 64 values (of the whole matrix, row after
+//                row); or, "nested", U8 with weight.nested_quant_map F32 (256) and weight.nested_absmax F32 a block of
+//                256: absmax = nested_quant_map[code] * nested_absmax + nested_offset;
 //                weight.quant_state.bitsandbytes__nf4: what else is known, JSON as bytes
 // Activations of LLM.int8() are int8 by token, but for elements from llm_int8_threshold up, which stay halfs; of four
 // bits they stay floats.

@@ -101,7 +101,7 @@ class QserveReader {
           "'{}': '{}' ({}, {}) is no multiple of 32 each way, which QServe's tiles need", source_.path(),
           printable(module), shape.rows, shape.cols);
     const auto qweight = source_.entries.take(module + ".qweight", "I8", {shape.rows, shape.cols / 2});
-    const FloatValues s1 = take_row(module + ".s1_scales", shape.rows);
+    const FloatValues s1 = take_finite_values(source_, module + ".s1_scales", {shape.rows});
     if (source_.entries.has(module + ".s1_szeros")) {
       add_channels(module, shape, qweight, s1);
     } else {
@@ -120,10 +120,6 @@ class QserveReader {
  private:
   using Bytes = std::span<const std::byte>;
 
-  FloatValues take_row(const std::string& name, int64_t n) const {
-    take_values(source_, name, {n});
-    return finite_values(*source_.entries.find(name), source_.path());
-  }
   // The format keeps them as f16, whatever the file does.
   void check_halves(const std::string& name, const FloatValues& values) const {
     for (int64_t i = 0; i < values.size(); ++i)
@@ -149,7 +145,7 @@ class QserveReader {
   }
 
   void add_channels(const std::string& module, TensorShape shape, Bytes qweight, const FloatValues& s1) {
-    const FloatValues szeros = take_row(module + ".s1_szeros", shape.rows);
+    const FloatValues szeros = take_finite_values(source_, module + ".s1_szeros", {shape.rows});
     check_halves(module + ".s1_scales", s1);
     check_halves(module + ".s1_szeros", szeros);
     put(module, {id<UInt4O>, 0}, shape, {qweight, s1.bytes(), szeros.bytes()}, [=](const Tensor& to) {

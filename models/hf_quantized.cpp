@@ -266,6 +266,12 @@ FloatValues take_values(const QuantizedSource& source, const std::string& name, 
   return {t, source.path()};
 }
 
+FloatValues take_finite_values(const QuantizedSource& source, const std::string& name,
+                               const std::vector<int64_t>& shape) {
+  take_values(source, name, shape);
+  return finite_values(*source.entries.find(name), source.path());
+}
+
 std::span<const std::byte> take_finite(const QuantizedSource& source, const std::string& name, const std::string& dtype,
                                        const std::vector<int64_t>& shape) {
   const auto bytes = source.entries.take(name, dtype, shape);

@@ -82,6 +82,9 @@ class FloatValues {
 FloatValues finite_values(const SafetensorsTensor& t, const std::string& path);
 // Takes an entry of floats, of any type that they can be read from. Error unless it has this shape.
 FloatValues take_values(const QuantizedSource& source, const std::string& name, const std::vector<int64_t>& shape);
+// The same. Error also if a value is not finite.
+FloatValues take_finite_values(const QuantizedSource& source, const std::string& name,
+                               const std::vector<int64_t>& shape);
 // Entries::take of an entry of floats that must be finite.
 std::span<const std::byte> take_finite(const QuantizedSource& source, const std::string& name, const std::string& dtype,
                                        const std::vector<int64_t>& shape);

@@ -167,10 +167,7 @@ class QuipReader {
     }
   }
   std::vector<float> values(const std::string& name, const std::vector<int64_t>& shape) const {
-    const SafetensorsTensor& t = source_.entries.take(name);
-    check(t.shape == shape, "'{}': tensor '{}' has the shape {} where the configuration needs {}", source_.path(),
-          printable(name), printable_json(t.shape), printable_json(shape));
-    const FloatValues floats = finite_values(t, source_.path());
+    const FloatValues floats = take_finite_values(source_, name, shape);
     std::vector<float> out;
     for (int64_t i = 0; i < floats.size(); ++i) out.push_back(floats[i]);
     return out;

@@ -162,14 +162,11 @@ QUIRE_INLINE Ints shift_right(Ints x) {
   return {_mm256_srli_epi32(x.a, Shift), _mm256_srli_epi32(x.b, Shift)};
 }
 QUIRE_INLINE Ints either(Ints x, Ints y) { return {_mm256_or_si256(x.a, y.a), _mm256_or_si256(x.b, y.b)}; }
-QUIRE_INLINE Ints masked(Ints x, int mask) {
-  const __m256i keep = _mm256_set1_epi32(mask);
-  return {_mm256_and_si256(x.a, keep), _mm256_and_si256(x.b, keep)};
-}
 // Bits 2i and 2i + 1 in lane i.
 QUIRE_INLINE Ints bit_pairs(uint32_t word) {
   const __m256i x = _mm256_set1_epi32(int(word)), by = _mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14);
-  return masked({_mm256_srlv_epi32(x, by), _mm256_srlv_epi32(x, _mm256_add_epi32(by, _mm256_set1_epi32(16)))}, 3);
+  const __m256i high = _mm256_add_epi32(by, _mm256_set1_epi32(16));
+  return bit_and({_mm256_srlv_epi32(x, by), _mm256_srlv_epi32(x, high)}, all(3));
 }
 QUIRE_INLINE Floats all_f16(uint16_t x) {
   const __m256 value = _mm256_cvtph_ps(_mm_set1_epi16(short(x)));

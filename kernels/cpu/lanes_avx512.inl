@@ -101,11 +101,10 @@ QUIRE_INLINE Ints shift_right(Ints x) {
   return {_mm512_srli_epi32(x.v, Shift)};
 }
 QUIRE_INLINE Ints either(Ints a, Ints b) { return {_mm512_or_si512(a.v, b.v)}; }
-QUIRE_INLINE Ints masked(Ints x, int mask) { return {_mm512_and_si512(x.v, _mm512_set1_epi32(mask))}; }
 // Bits 2i and 2i + 1 in lane i.
 QUIRE_INLINE Ints bit_pairs(uint32_t word) {
   const __m512i by = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-  return masked({_mm512_srlv_epi32(_mm512_set1_epi32(int(word)), by)}, 3);
+  return bit_and({_mm512_srlv_epi32(_mm512_set1_epi32(int(word)), by)}, all(3));
 }
 QUIRE_INLINE Floats all_f16(uint16_t x) { return {_mm512_cvtph_ps(_mm256_set1_epi16(short(x)))}; }
 QUIRE_INLINE Floats round_to_f16(Floats x) {

@@ -136,8 +136,9 @@ void matmul_float(const MatmulSimd& simd, const Context& ctx, const Tensor& x, c
   const Panels panels = panels_of(simd, w);
   const FloatRows rows = float_rows(ctx, x);
   const Output out = output_of(y, epilogue);
-  const bool floats = panels.source != Source::canonical && panels.source != Source::e8;
-  const bool streams = panels.source == Source::codes ? can_stream(panels.shape) : floats;
+  const bool streams = panels.source == Source::codes
+                           ? can_stream(panels.shape)
+                           : panels.source != Source::canonical && panels.source != Source::e8;
   if (x.rows <= kStreamM && streams && w.problem.k > 0) return stream(panels, ctx, rows, x.rows, out);
   const int64_t all = (w.problem.n + kPanel - 1) / kPanel;
   const int64_t block_m = panels.source == Source::canonical ? kSlowBlockM : kBlockM;

@@ -5,9 +5,8 @@
 //   nibble_panels  codes of up to 4 bits, 64 bytes = 16 rows x 8 k: byte [row][j] holds k = j low, k = 4 + j high.
 //                  Of 6-bit codes the lower 4 lie so; the upper 2 follow, 64 bytes = 16 rows x 16 k: byte [row][j]
 //                  holds k = j, 4 + j, 8 + j, 12 + j from its lowest bits up
-//   spqr_panels    tiles of 16 rows x 16 columns, kSpqrTile bytes: the codec's 20 bytes of scales and zeros, then of
-//   each
-//                  row its 16 codes of 3 bits, 32 bits of all rows and then 16
+//   spqr_panels    tiles of 16 rows x 16 columns, kSpqrTile bytes: the codec's 20 bytes of scales and zeros, then the
+//                  codes of 3 bits, 48 bits a row: the lower 32 of all rows, then the upper 16
 //   e8_panels      codes of 8 values (quant/e8.h): for 8 k 16 rows of u16, then those of the second book; at the end of
 //                  a panel the factor of that
 // Codes lie as unsigned fields, or as indices of 16 such; code = second * field + zero: so an int8 activation is the

@@ -18,14 +18,14 @@ QUIRE_INLINE SpqrTile load_spqr(const std::byte* tile) {
   const Ints codes =
       either(bit_pairs(fields[0]), either(shift_left<2>(bit_pairs(fields[1])), shift_left<4>(bit_pairs(fields[2]))));
   const Ints low = load(reinterpret_cast<const int32_t*>(tile + 20)), high = load_u16(tile + 84);
-  return {low, either(shift_left<2>(high), shift_right<30>(low)), spqr_level(masked(codes, 7), second[0], second[2]),
+  return {low, either(shift_left<2>(high), shift_right<30>(low)), spqr_level(bit_and(codes, all(7)), second[0], second[2]),
           spqr_level(shift_right<3>(codes), second[1], second[3])};
 }
 
 template <int C>
 QUIRE_INLINE Floats spqr_column(const SpqrTile& t) {
   constexpr int kShift = C < 10 ? 3 * C : 3 * (C - 10);
-  const Ints code = masked(shift_right<kShift>(C < 10 ? t.low : t.high), 7);
+  const Ints code = bit_and(shift_right<kShift>(C < 10 ? t.low : t.high), all(7));
   return round_to_f16(mul(t.scale, round_to_f16(sub(to_floats(code), t.zero))));
 }
 

@@ -61,9 +61,8 @@ std::vector<Shard> plan_shards(const Checkpoint& checkpoint, const Scheme& schem
   for (const std::string& name : names_in_order(checkpoint)) {
     const Tensor& t = listed.at(name)->tensor;
     check(!listed.at(name)->input && !listed.at(name)->output,
-          "quantize: '{}' comes with an order or a transform of its inputs (act-order, QuaRot, QuIP#), which cannot be "
-          "stored; "
-          "start from the model's floats",
+          "quantize: '{}' comes with an order or a transform (act-order, QuaRot, QuIP#), which cannot be stored; start "
+          "from the model's floats",
           name);
     const Format format = stored_format(scheme, name, t.rows == 1);
     const std::vector<StoredPlane> planes = stored_planes(format, t.rows, t.cols);
