@@ -30,26 +30,10 @@ void unpack(const std::byte* src, const MatmulProblem& p, int64_t row, float* ou
   const FragShape shape = shape_of(p);
   for (int64_t c = 0; c < p.k; ++c) out[c] = frag_value(shape, src, row, c, p.w.codec == id<BF16>);
 }
-[[maybe_unused]] cuda::FragSource source_of(Codec w) {
-  using cuda::FragSource;
-  constexpr std::pair<Codec, FragSource> kSources[] = {
-      {id<Int8>, FragSource::int8},     {id<Int4>, FragSource::int4},
-      {id<Int4Z>, FragSource::int4z},   {id<UInt4O>, FragSource::uint4o},
-      {id<Q8_0>, FragSource::q8_0},     {id<Q4_0>, FragSource::q4_0},
-      {id<E4M3>, FragSource::e4m3},     {id<F16>, FragSource::half},
-      {id<BF16>, FragSource::half},     {id<TwoLevel4>, FragSource::two_level4},
-      {id<Q4_1>, FragSource::q4_1},     {id<Q5_0>, FragSource::q5_0},
-      {id<IQ4_NL>, FragSource::iq4_nl}, {id<IQ4_XS>, FragSource::iq4_xs},
-      {id<MXFP4>, FragSource::mxfp4}};
-  for (const auto& [codec, source] : kSources) {
-    if (codec == w) return source;
-  }
-  fail(fmt::format("matmul: weights in {} have no frag layout", info(w).name));
-}
 void pack_on_gpu([[maybe_unused]] const Context& ctx, [[maybe_unused]] const Tensor& src,
                  [[maybe_unused]] const MatmulProblem& p, [[maybe_unused]] int64_t row0,
                  [[maybe_unused]] std::byte* dst) {
-  if constexpr (kCuda) cuda::frag_pack(shape_of(p), source_of(p.w.codec), src, row0, dst, ctx.stream);
+  if constexpr (kCuda) cuda::frag_pack(shape_of(p), src, row0, dst, ctx.stream);
 }
 
 [[maybe_unused]] cuda::MmaX type_of(Codec x) {

@@ -207,9 +207,9 @@ std::vector<PartPlan> plan_linear(const Context& ctx, const Checkpoint& checkpoi
     const CheckpointTensor& t = checkpoint.listed(name + ".weight");
     const Format weight = scheme.native ? format_of(t.tensor) : format;
     const float input_scale = scheme.native_activation ? t.input_scale : 0.0f;
-    // On a GPU and in other weights floats take the place of int8 with outliers.
+    // In other weights floats take the place of int8 with outliers.
     const bool takes_outliers = t.outlier_threshold > 0.0f && scheme.native_activation;
-    const bool can_take = ctx.device == Device::cpu && weight == Format{id<Int8>, 0};
+    const bool can_take = weight == Format{id<Int8>, 0};
     const float threshold = takes_outliers && can_take ? t.outlier_threshold : 0.0f;
     const Format wanted =
         takes_outliers && !can_take ? Format{id<F32>, 0} : activation_format(scheme, weight, t.activation);
@@ -319,7 +319,7 @@ void Linear::run(const Context& ctx, const Tensor& x, const Tensor& y, const flo
     const Scratch::Scope scratch(*ctx.scratch);
     const Format wanted = part.weight.problem.x;
     Tensor in = part.transform ? part.transform.apply(ctx, x) : x;
-    SparseRows taken;  // elements of x that are not quantized
+    TokenOutliers taken;  // elements of x that are not quantized
     if (part.outlier_threshold > 0) {
       const Tensor from = in;
       in = scratch_for(ctx, wanted, x.rows, x.cols, nullptr);
@@ -338,7 +338,7 @@ void Linear::run(const Context& ctx, const Tensor& x, const Tensor& y, const flo
     const Tensor product = part.output ? scratch_for(ctx, {id<F32>, 0}, x.rows, n, nullptr) : out;
     matmul(ctx, in, part.weight, product, part.output ? Epilogue{} : epilogue);
     if (part.outliers.rows.count > 0) add_sparse(ctx, in, part.outliers.rows, product);
-    if (taken.count > 0) add_outliers(ctx, taken, part.weight, product);
+    if (part.outlier_threshold > 0) add_outliers(ctx, taken, part.weight, product);
     if (part.output) part.output.apply(ctx, product, out, epilogue);
   }
 }

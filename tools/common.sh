@@ -87,6 +87,18 @@ PYTHON
   trap - EXIT
 }
 
+# cuobjdump and nvdisasm, of the CUDA Toolkit, out of NVIDIA's own wheels where the toolkit here was installed without them.
+DISASSEMBLERS="$CACHE/cuda-disassemblers"
+fetch_disassemblers() {
+  if command -v cuobjdump >/dev/null && command -v nvdisasm >/dev/null; then return; fi
+  say "downloading cuobjdump and nvdisasm (6 MB) to $DISASSEMBLERS"
+  fetch_from_wheel nvidia-cuda-cuobjdump==13.5.37 nvidia/cu13/bin/cuobjdump \
+    3bb1c6707df6df0bfeb9621aafb841fa203cd5a2a4840288197fe9d4338026f1 "$DISASSEMBLERS/cuobjdump"
+  fetch_from_wheel nvidia-cuda-nvdisasm==13.5.37 nvidia/cu13/bin/nvdisasm \
+    3bf19e7ab706ed8f68ecc2403d277b97dc110c52e0ac4c4f0c8eada5f7889c3c "$DISASSEMBLERS/nvdisasm"
+  chmod +x "$DISASSEMBLERS"/*
+}
+
 fetch_model() {
   if [ -s "$MODEL" ]; then return; fi
   say "downloading the default model, SmolLM2-135M-Instruct (93 MB, Apache-2.0), to $MODEL"

@@ -16,13 +16,14 @@ if command -v nvcc >/dev/null || [ -x /usr/local/cuda/bin/nvcc ]; then
   CUDAARCHS="${CUDAARCHS:-90a-real}" CUDAFLAGS="${CUDAFLAGS:--Werror=all-warnings}" build cuda test_kernels 2>&1 | tee "$log"
   ! grep -E '\(C75[0-9]{2}\)' "$log" || die "ptxas had to serialise tensor-core operations"
   rm "$log"
-  PATH="$PATH:/usr/local/cuda/bin"
-  if command -v cuobjdump >/dev/null && command -v nvdisasm >/dev/null; then
+  PATH="$PATH:/usr/local/cuda/bin:$DISASSEMBLERS"
+  if (fetch_disassemblers); then
     say "machine code of tensor-core pipelines"
     for source in $(grep -lr --include='*.cu' wgmma.cuh kernels); do
       tools/check_sass.py "build/cuda/CMakeFiles/quire_kernels.dir/$source.o"
     done
   else
+    [ -z "${CI:-}" ] || die "CI must have cuobjdump and nvdisasm"
     say "no cuobjdump and nvdisasm here: machine code is not checked"
   fi
 fi

@@ -22,8 +22,10 @@ struct Job {
   __device__ float at(const EncodePlan& p, int64_t i, int64_t c) const { return stash ? stash[c] : source(p, i, c); }
   __device__ float source(const EncodePlan& p, int64_t i, int64_t c) const {
     switch (p.from) {
-      case RowsFrom::plain:
-        return (p.gather ? p.x + p.gather[r0 + i] * p.ld : x + i * p.ld)[c];
+      case RowsFrom::plain: {
+        const float value = (p.gather ? p.x + p.gather[r0 + i] * p.ld : x + i * p.ld)[c];
+        return fabsf(value) >= p.zero_from ? 0.0f : value;
+      }
       case RowsFrom::norm:
         return x[c] * inv * p.weight[c];
       case RowsFrom::gelu_glu:

@@ -1,6 +1,8 @@
 // Writing rows in any format on the device: one kernel a codec, whatever the values come from. What fuses into it is a
 // case of RowsFrom.
 #pragma once
+#include <cmath>
+
 #include "kernels/context.h"
 
 namespace quire::cuda {
@@ -20,6 +22,7 @@ struct EncodePlan {
   const int32_t* gather = nullptr;  // plain: row i is x[gather[i]]
   const float* weight = nullptr;    // norm: (cols)
   float eps = 0.0f;
+  float zero_from = NAN;  // plain: values of at least this magnitude count as 0; NaN: none do
 };
 
 // rows: of `to`.

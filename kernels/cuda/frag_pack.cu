@@ -2,6 +2,8 @@
 
 #include <cuda_runtime.h>
 
+#include "kernels/frag_pack.h"
+
 namespace quire::cuda {
 
 namespace {
@@ -69,39 +71,9 @@ void sum_codes(const Plane& codes, int64_t rows, int64_t cols, int64_t segment, 
   check_launch("summing codes");
 }
 
-void frag_pack(const FragShape& s, FragSource codec, const Tensor& src, int64_t row0, std::byte* dst,
-               StreamHandle stream) {
+void frag_pack(const FragShape& s, const Tensor& src, int64_t row0, std::byte* dst, StreamHandle stream) {
   if (src.rows < 1) return;
-  switch (codec) {
-    case FragSource::int8:
-      return pack<Int8>(s, src, row0, dst, stream);
-    case FragSource::int4:
-      return pack<Int4>(s, src, row0, dst, stream);
-    case FragSource::int4z:
-      return pack<Int4Z>(s, src, row0, dst, stream);
-    case FragSource::uint4o:
-      return pack<UInt4O>(s, src, row0, dst, stream);
-    case FragSource::two_level4:
-      return pack<TwoLevel4>(s, src, row0, dst, stream);
-    case FragSource::q8_0:
-      return pack<Q8_0>(s, src, row0, dst, stream);
-    case FragSource::q5_0:
-      return pack<Q5_0>(s, src, row0, dst, stream);
-    case FragSource::iq4_nl:
-      return pack<IQ4_NL>(s, src, row0, dst, stream);
-    case FragSource::iq4_xs:
-      return pack<IQ4_XS>(s, src, row0, dst, stream);
-    case FragSource::mxfp4:
-      return pack<MXFP4>(s, src, row0, dst, stream);
-    case FragSource::q4_0:
-      return pack<Q4_0>(s, src, row0, dst, stream);
-    case FragSource::q4_1:
-      return pack<Q4_1>(s, src, row0, dst, stream);
-    case FragSource::e4m3:
-      return pack<E4M3>(s, src, row0, dst, stream);
-    case FragSource::half:
-      return pack<F16>(s, src, row0, dst, stream);
-  }
+  visit_frag(src.codec, [&]<class C>(C) { pack<C>(s, src, row0, dst, stream); });
 }
 
 }  // namespace quire::cuda

@@ -5,26 +5,8 @@
 
 namespace quire::cuda {
 
-enum class FragSource : uint8_t {
-  int8,
-  int4,
-  int4z,
-  uint4o,
-  two_level4,
-  q8_0,
-  q5_0,
-  iq4_nl,
-  iq4_xs,
-  mxfp4,
-  q4_0,
-  q4_1,
-  e4m3,
-  half
-};
-
 // Rows row0.. (a multiple of 64) of dst from src (rows, K); what frag_pack_rows makes on the host, bit for bit.
-void frag_pack(const FragShape& shape, FragSource codec, const Tensor& src, int64_t row0, std::byte* dst,
-               StreamHandle stream);
+void frag_pack(const FragShape& shape, const Tensor& src, int64_t row0, std::byte* dst, StreamHandle stream);
 
 // sums (rows, ceil(cols / segment)): of every `segment` of the cols int8 codes of each row; 0: of the row.
 void sum_codes(const Plane& codes, int64_t rows, int64_t cols, int64_t segment, int32_t* sums, StreamHandle stream);

@@ -1,8 +1,10 @@
 // Device entry points of the ops; X.cpp has checked the shapes. All enqueue on ctx.stream.
 #pragma once
 #include "kernels/attention.h"
+#include "kernels/frag_layout.h"
 #include "kernels/kv_view.h"
 #include "kernels/matmul.h"
+#include "kernels/outliers.h"
 #include "kernels/sample.h"
 #include "kernels/sparse.h"
 #include "kernels/step_state.h"
@@ -32,6 +34,11 @@ void matmul_int(const Context& ctx, const Tensor& x, const Tensor& w, const Tens
 
 // x f32 (M, K) with leading dimension ldx.
 void add_sparse(const Context& ctx, const float* x, int64_t ldx, int64_t rows, const SparseRows& w, const Tensor& y);
+
+// outliers.h. packed: w in frag8 of that shape; null: canonical rows.
+void take_outliers(const Context& ctx, const Tensor& x, float threshold, int32_t* counts, uint32_t* entries);
+void add_outliers(const Context& ctx, const TokenOutliers& x, const FragShape& shape, const std::byte* packed,
+                  const Tensor& rows, const Tensor& y);
 
 void attention(const Context& ctx, const Tensor& q, const KvView& kv, const Batch& batch, const AttentionShape& shape,
                const Tensor& out);

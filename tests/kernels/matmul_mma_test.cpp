@@ -35,23 +35,6 @@ struct OnDevice {
   }
 };
 
-std::optional<cuda::FragSource> source_of(Codec c) {
-  using cuda::FragSource;
-  const std::pair<Codec, FragSource> known[] = {
-      {id<Int8>, FragSource::int8},     {id<Int4>, FragSource::int4},
-      {id<Int4Z>, FragSource::int4z},   {id<UInt4O>, FragSource::uint4o},
-      {id<Q8_0>, FragSource::q8_0},     {id<Q4_0>, FragSource::q4_0},
-      {id<E4M3>, FragSource::e4m3},     {id<F16>, FragSource::half},
-      {id<BF16>, FragSource::half},     {id<TwoLevel4>, FragSource::two_level4},
-      {id<Q4_1>, FragSource::q4_1},     {id<Q5_0>, FragSource::q5_0},
-      {id<IQ4_NL>, FragSource::iq4_nl}, {id<IQ4_XS>, FragSource::iq4_xs},
-      {id<MXFP4>, FragSource::mxfp4}};
-  for (const auto& [codec, source] : known) {
-    if (codec == c) return source;
-  }
-  return std::nullopt;
-}
-
 // The canonical rows on the device, packed there.
 std::vector<std::byte> packed_there(const FragShape& s, const OwnedTensor& w) {
   const OnDevice memory(w.buffer.data(), w.buffer.size());
@@ -60,7 +43,7 @@ std::vector<std::byte> packed_there(const FragShape& s, const OwnedTensor& w) {
     if (p->ptr) p->ptr = memory.data + (p->ptr - w.buffer.data());
   }
   const OnDevice out(std::vector<std::byte>(size_t(s.bytes()), std::byte(0xff)));
-  cuda::frag_pack(s, *source_of(w.tensor.codec), there, 0, out.data, nullptr);
+  cuda::frag_pack(s, there, 0, out.data, nullptr);
   return out.back<std::byte>();
 }
 

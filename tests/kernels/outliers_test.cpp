@@ -32,17 +32,29 @@ std::vector<float> product(const Context& ctx, std::vector<float>& x, int64_t m,
                            const WeightLayout* layout) {
   const int64_t n = w.rows, k = w.cols;
   std::vector<float> y(size_t(m * n), NAN);
-  const OwnedTensor codes = make_tensor(kInt8, m, k);
-  const PackedWeight packed = pack_weight(ctx, {w}, kInt8, layout);
-  const SparseRows outliers = take_outliers(ctx, f32_view(x, m, k), threshold, codes);
-  matmul(ctx, codes, packed, f32_view(y, m, n));
-  add_outliers(ctx, outliers, packed, f32_view(y, m, n));
+  const bool on_gpu = ctx.device == Device::cuda;
+  OnGpu gpu(ctx);
+  const Tensor in = on_gpu ? gpu.in(f32_view(x, m, k)) : f32_view(x, m, k);
+  const Tensor out = on_gpu ? gpu.out(f32_view(y, m, n)) : f32_view(y, m, n);
+  const OwnedTensor codes = make_tensor(kInt8, m, k, {.device = ctx.device});
+  const PackedWeight packed = pack_weight(ctx, {on_gpu ? gpu.in(w) : w}, kInt8, layout);
+  const TokenOutliers outliers = take_outliers(ctx, in, threshold, codes);
+  matmul(ctx, codes, packed, out);
+  add_outliers(ctx, outliers, packed, out);
+  if (on_gpu) y = decoded(gpu.back(out));
   ctx.scratch->reset();
   return y;
 }
 
 std::vector<float> product(const Context& ctx, std::vector<float>& x, int64_t m, const Tensor& w, float threshold) {
-  return product(ctx, x, m, w, threshold, choose_layout({kInt8, kInt8, w.rows, w.cols}, ctx.isa));
+  return product(ctx, x, m, w, threshold, choose_layout({kInt8, kInt8, w.rows, w.cols}, ctx.isa, ctx.device));
+}
+
+// Every instruction set, and the GPU if there is one.
+std::vector<Context> everywhere(Machines& machines) {
+  std::vector<Context> list = machines.all();
+  if (gpu_is_here()) list.push_back(machines.gpu());
+  return list;
 }
 
 std::vector<double> exact(const std::vector<float>& x, int64_t m, const Tensor& w) {
@@ -58,13 +70,16 @@ std::vector<double> exact(const std::vector<float>& x, int64_t m, const Tensor& 
   return y;
 }
 
-// The written order as plain loops; canonical rows and panels, every instruction set and number of tokens.
+std::string name_of(const Context& ctx) { return ctx.device == Device::cuda ? "GPU" : to_string(ctx.isa); }
+
+// The written order as plain loops; canonical rows and packed ones, every instruction set, the GPU, any number of
+// tokens; rows of more columns than a block of the GPU has threads.
 TEST(Outliers, ElementsAreTakenOutAndMeetDecodedColumns) {
   Machines machines;
   Rng rng(1);
   constexpr float kThreshold = 6.0f;
-  for (const int64_t m : {1, 2, 5, 16, 40}) {
-    const int64_t n = between(rng, 1, 600), k = between(rng, 1, 130);
+  for (const int64_t m : {1, 2, 5, 16, 40, 300}) {
+    const int64_t n = between(rng, 1, 600), k = m == 5 ? 1000 : between(rng, 1, 130);
     const OwnedTensor w = random_weight(rng, machines.context(), n, k);
     std::vector<float> x = with_spikes(rng, m, k);
     const std::vector<float> weights = decoded(w);
@@ -93,9 +108,10 @@ TEST(Outliers, ElementsAreTakenOutAndMeetDecodedColumns) {
         wanted.push_back(any ? y + beside : y);
       }
     }
-    for (const Context& ctx : machines.all()) {
-      EXPECT_EQ(first_difference(product(ctx, x, m, w, kThreshold), wanted), "") << to_string(ctx.isa);
-      EXPECT_EQ(first_difference(product(ctx, x, m, w, kThreshold, nullptr), wanted), "") << to_string(ctx.isa);
+    for (const Context& ctx : everywhere(machines)) {
+      const std::string where = fmt::format("{}, {} tokens", name_of(ctx), m);
+      EXPECT_EQ(first_difference(product(ctx, x, m, w, kThreshold), wanted), "") << where;
+      EXPECT_EQ(first_difference(product(ctx, x, m, w, kThreshold, nullptr), wanted), "") << where;
     }
   }
 }
@@ -172,9 +188,12 @@ TEST(Outliers, TokensDoNotSeeEachOther) {
   std::vector<float> x = with_spikes(rng, 12, 80);
   x[3] = NAN, x[85] = INFINITY, x[170] = -1.0e9f;
   const std::vector<float> all = product(ctx, x, 12, w, 6.0f);
-  for (int64_t t = 0; t < 12; ++t) {
-    std::vector<float> one(x.begin() + t * 80, x.begin() + (t + 1) * 80);
-    EXPECT_EQ(first_difference(product(ctx, one, 1, w, 6.0f).data(), all.data() + t * 50, 50), "") << t;
+  for (const Context& other : everywhere(machines)) {
+    EXPECT_EQ(first_difference(product(other, x, 12, w, 6.0f), all), "") << name_of(other);
+    for (int64_t t = 0; t < 12; ++t) {
+      std::vector<float> one(x.begin() + t * 80, x.begin() + (t + 1) * 80);
+      EXPECT_EQ(first_difference(product(other, one, 1, w, 6.0f).data(), all.data() + t * 50, 50), "") << t;
+    }
   }
   for (const float v : all) EXPECT_TRUE(std::isfinite(v));
 }
@@ -187,7 +206,7 @@ TEST(Outliers, RefusesWhatItCannotTake) {
   const OwnedTensor codes = make_tensor(kInt8, 2, 32), groups = make_tensor({id<Int8>, 16}, 2, 32);
   expect_error([&] { take_outliers(ctx, f32_view(x, 2, 32), 6.0f, groups); }, {"take_outliers", "int8/g16"});
   expect_error([&] { take_outliers(ctx, f32_view(x, 2, 32), 0.0f, codes); }, {"take_outliers", "at 0"});
-  const SparseRows none = take_outliers(ctx, f32_view(x, 2, 32), 6.0f, codes);
+  const TokenOutliers none = take_outliers(ctx, f32_view(x, 2, 32), 6.0f, codes);
   const OwnedTensor w = make_tensor({id<Int4>, 0}, 8, 32);
   std::vector<float> y(16);
   expect_error([&] { add_outliers(ctx, none, pack_weight(ctx, {w}, kInt8, nullptr), f32_view(y, 2, 8)); },
