@@ -47,19 +47,19 @@ std::string md_line(const Json& op) {
 }  // namespace
 
 nlohmann::ordered_json profile_json(const BenchProfile& p) {
-  const double steps = double(std::max<int64_t>(p.steps, 1));
+  const double steps = double(std::max<int64_t>(p.steps, 1)), observed = double(std::max<int64_t>(p.observed, 1));
   Json ops = Json::array();
   PerStep all{"all"}, other{"other"};
   all.seconds = other.seconds = p.seconds / steps;
   all.share = other.share = 1.0;
   for (const OpTotal& t : p.ops) {
     const PerStep one{t.name,
-                      double(t.calls) / steps,
-                      t.seconds / steps,
-                      p.seconds > 0 ? t.seconds / p.seconds : 0.0,
-                      double(t.cost.bytes) / steps,
-                      double(t.cost.operations) / steps,
-                      least_seconds(t.cost, p.peaks) / steps};
+                      double(t.calls) / observed,
+                      t.seconds / observed,
+                      all.seconds > 0 ? t.seconds / observed / all.seconds : 0.0,
+                      double(t.cost.bytes) / observed,
+                      double(t.cost.operations) / observed,
+                      least_seconds(t.cost, p.peaks) / observed};
     ops.push_back(op_json(one, p.peaks));
     other.seconds -= one.seconds;
     other.share -= one.share;

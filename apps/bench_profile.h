@@ -24,7 +24,8 @@ struct Peaks {
 struct BenchProfile {
   double seconds = 0.0;  // of all steps; on a GPU as they ran when nobody observed
   int64_t steps = 0;
-  std::vector<OpTotal> ops;  // of all steps
+  std::vector<OpTotal> ops;  // of all steps that were observed
+  int64_t observed = 0;      // on a GPU one more than `steps` may have been enqueued
   Peaks peaks;
 };
 

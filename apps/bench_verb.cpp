@@ -200,7 +200,7 @@ Peaks peaks_for(const BenchRow& row) {
 BenchProfile profile_of(Bench& bench, const BenchRow& row, const Peaks& peaks) {
   Profile profile;
   const BenchSample sample = bench.run(row.test, &profile);
-  BenchProfile p{sample.seconds, sample.steps, profile.totals(), peaks};
+  BenchProfile p{sample.seconds, sample.steps, profile.totals(), profile.steps(), peaks};
   if (row.device != "cpu") {
     double seconds = 0.0, steps = 0.0;
     for (const BenchSample& s : row.samples) seconds += s.seconds, steps += double(s.steps);

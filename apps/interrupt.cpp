@@ -3,6 +3,7 @@
 #include <atomic>
 #include <csignal>
 
+#include <pthread.h>
 #include <unistd.h>
 
 namespace quire {
@@ -13,7 +14,15 @@ namespace {
 std::atomic<int> interrupts = 0, ended_by = 0, resized = 0, resumed = 0, only_noted = 0;
 static_assert(std::atomic<int>::is_always_lock_free, "a signal handler must not wait for a lock");
 
+pthread_t main_thread;
+
+// The system gives a signal to any thread that does not hold it back. Ours do, those of libraries (a GPU's driver) do
+// not: then the thread that waits for it would not wake up.
 void on_signal(int signal) {
+  if (!pthread_equal(pthread_self(), main_thread)) {
+    pthread_kill(main_thread, signal);
+    return;
+  }
   if (signal == SIGWINCH) {
     resized = 1;
   } else if (signal == SIGCONT) {
@@ -29,6 +38,7 @@ void on_signal(int signal) {
 }  // namespace
 
 void install_signal_handlers() {
+  main_thread = pthread_self();
   struct sigaction action {};
   action.sa_handler = on_signal;
   sigemptyset(&action.sa_mask);

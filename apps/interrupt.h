@@ -11,9 +11,9 @@ constexpr int kExitOk = 0, kExitError = 1, kExitUsage = 2, kExitInterrupted = 13
 
 inline constexpr std::array kHandledSignals = {SIGINT, SIGTERM, SIGHUP, SIGWINCH, SIGCONT};
 
-void install_signal_handlers();
-bool interrupted();  // Ctrl-C was pressed
-bool terminated();   // SIGTERM or SIGHUP: leave soon
+void install_signal_handlers();  // from here on the calling thread takes them, whichever the system gives one to
+bool interrupted();              // Ctrl-C was pressed
+bool terminated();               // SIGTERM or SIGHUP: leave soon
 int exit_code_of_signal();
 bool take_interrupt();  // whether Ctrl-C was pressed; from here on it counts as answered
 bool take_resized();    // the window changed its size since the last call

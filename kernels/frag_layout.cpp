@@ -56,6 +56,8 @@ std::optional<FragShape> frag_shape(Format w, Format x, int64_t n, int64_t k) {
   return s;
 }
 
+void no_frag_layout(Codec codec) { fail(fmt::format("frag layout: {} has none", info(codec).name)); }
+
 void frag_pack(const FragShape& shape, const Tensor& src, int64_t row0, std::byte* dst) {
   visit_frag(src.codec, [&]<class C>(C) { frag_pack_rows<C>(shape, src, row0, dst); });
 }

@@ -10,6 +10,8 @@ namespace quire {
 // How a weight (N, K) in format w lies for activations in format x; none if there is no such kernel.
 std::optional<FragShape> frag_shape(Format w, Format x, int64_t n, int64_t k);
 
+[[noreturn]] void no_frag_layout(Codec codec);  // Error
+
 // Calls fn(SomeCodec{}) for a codec that can be packed, as visit() does for any.
 template <class Fn>
 void visit_frag(Codec codec, Fn&& fn) {
@@ -28,7 +30,7 @@ void visit_frag(Codec codec, Fn&& fn) {
   if (codec == id<E4M3>) return fn(E4M3{});
   if (codec == id<F16>) return fn(F16{});
   if (codec == id<BF16>) return fn(BF16{});
-  check(false, "frag layout: {} has none", info(codec).name);
+  no_frag_layout(codec);
 }
 
 // Rows row0.. (a multiple of 64) of the packed weight from canonical src (rows, K).

@@ -88,7 +88,7 @@ void add_outliers(const Context& ctx, const TokenOutliers& x, const PackedWeight
         x.tokens, x.cols, to_string(w.problem.w), w.problem.n, w.problem.k, describe(y));
   if (x.tokens == 0) return;
   const ProfileScope scope(ctx.profile, "add_outliers", [&] {
-    // How many there are only the device knows: of a GPU's the product alone is counted.
+    // How many there are only the device knows: on a GPU nothing but y is counted.
     const int64_t count = on_gpu ? 0 : std::accumulate(x.counts, x.counts + x.tokens, int64_t{0});
     return OpCost{count * y.cols + 2 * tensor_bytes(y), 2 * count * y.cols};
   });

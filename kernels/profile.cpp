@@ -53,6 +53,7 @@ void Profile::observe(cuda::StreamHandle stream) {
 }
 
 void Profile::begin_step() {
+  ++steps_;
   if constexpr (kCuda) {
     if (!device_) return;
     constexpr size_t kMostCalls = 8192;

@@ -41,6 +41,7 @@ class Profile {
   // A step of ops begins. On a GPU it is held until the host is probably through with enqueueing, so that no op waits
   // for the host inside its two events.
   void begin_step();
+  int64_t steps() const { return steps_; }  // that began so far
 
   const std::vector<OpTotal>& totals();  // in the order of first calls; waits for what was enqueued
   double seconds() {
@@ -55,6 +56,7 @@ class Profile {
   OpTotal& total_of(std::string_view name);
   void add(std::string_view name, double seconds, OpCost cost);
   std::vector<OpTotal> totals_;
+  int64_t steps_ = 0;
   double inner_ = 0.0;  // seconds of finished ops inside the one that runs
   std::shared_ptr<OnDevice> device_;
 };

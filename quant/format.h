@@ -42,7 +42,7 @@ struct Plane {
 
   template <class T>
   QUIRE_HD T* row(int64_t r) const {
-    return reinterpret_cast<T*>(ptr + (r / rows) * pitch);
+    return reinterpret_cast<T*>(ptr + (rows == 1 ? r : int64_t(uint32_t(r) / uint32_t(rows))) * pitch);
   }
 };
 
@@ -60,8 +60,8 @@ struct Tensor {
   Plane aux;    // zeros, second-level scales, or the int32 sums of an activation's codes
   Plane table;  // codebook
 
-  QUIRE_HD int64_t groups() const { return group > 0 ? (cols + group - 1) / group : 1; }
   // 32 bits: a division of 64 takes a GPU a hundred instructions.
+  QUIRE_HD int64_t groups() const { return group > 0 ? int64_t(uint32_t(cols + group - 1) / uint32_t(group)) : 1; }
   QUIRE_HD int64_t group_of(int64_t c) const { return group > 0 ? int64_t(uint32_t(c) / uint32_t(group)) : 0; }
   QUIRE_HD int64_t group_begin(int64_t g) const { return group > 0 ? g * group : 0; }
   QUIRE_HD int64_t group_end(int64_t g) const {

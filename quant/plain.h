@@ -20,6 +20,12 @@ struct Plain {
     decode(t, r, c0, n, out);
   }
 
+  // What is stored, of f16 and bf16.
+  QUIRE_HD static uint16_t half(float x) {
+    if constexpr (Type == FloatType::bf16) return f32_to_bf16(x);
+    const float most = 65504.0f;
+    return f32_to_f16(x > most ? most : x < -most ? -most : x);  // NaN stays NaN
+  }
   QUIRE_HD static float decode_at(const Tensor& t, int64_t r, int64_t c) {
     if constexpr (Type == FloatType::f32) return t.data.row<const float>(r)[c];
     const uint16_t h = t.data.row<const uint16_t>(r)[c];
@@ -51,13 +57,6 @@ struct Plain {
         for (int64_t c = 0; c < t.cols; ++c) out[c] = half(in[c]);
       }
     }
-  }
-
- private:
-  QUIRE_HD static uint16_t half(float x) {
-    if constexpr (Type == FloatType::bf16) return f32_to_bf16(x);
-    const float most = 65504.0f;
-    return f32_to_f16(x > most ? most : x < -most ? -most : x);  // NaN stays NaN
   }
 };
 using F32 = Plain<FloatType::f32>;

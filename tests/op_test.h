@@ -209,4 +209,22 @@ inline std::vector<Format> every_format(std::initializer_list<int32_t> groups = 
   return list;
 }
 
+// What stands between the matmuls of a layer: fn(format, cols, ld of the floats, tensor of 3 rows for the result). A
+// GPU has kernels of its own for these formats (encode_quads.cuh), which take what lies on 16 bytes up to 32768
+// columns; the rest goes another way. What they give is compared with the CPU's, which tests of their own check.
+template <class Fn>
+void each_activation(Fn&& fn) {
+  std::vector<Format> formats = {{id<F16>}, {id<BF16>}};
+  for (const int32_t group : {0, 32, 64, 128}) formats.insert(formats.end(), {{id<Int8>, group}, {id<E4M3>, group}});
+  for (const Format& format : formats) {
+    for (const int64_t cols : {4, 36, 100, 576, 1536, 4096, 8196, 14336, 16388, 32768, 32772, 1537}) {
+      for (const int64_t more : {0, 1, 4}) {
+        const bool sums = format.codec == id<Int8> && more != 4;
+        const OwnedTensor out = make_tensor(format, 3, cols, {.row_align = 64, .sums = sums});
+        fn(format, cols, cols + more, out);
+      }
+    }
+  }
+}
+
 }  // namespace quire

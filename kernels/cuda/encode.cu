@@ -1,5 +1,6 @@
 #include "kernels/cuda/encode.h"
 
+#include "kernels/cuda/encode_quads.cuh"
 #include "kernels/cuda/encode_row.cuh"
 #include "kernels/cuda/shared_memory.cuh"
 #include "kernels/cuda/warp.cuh"
@@ -274,6 +275,9 @@ void launch(const Context& ctx, const EncodePlan& p, int64_t rows) {
 
 void encode_rows(const Context& ctx, const EncodePlan& plan, int64_t rows) {
   visit(plan.to.codec, [&]<class C>(C) {
+    if constexpr (QuadCodec<C>) {
+      if (encode_quads<C>(ctx, plan, rows)) return;
+    }
     if constexpr (requires { &C::encode; }) launch<C>(ctx, plan, rows);
   });
 }

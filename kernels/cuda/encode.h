@@ -1,5 +1,4 @@
-// Writing rows in any format on the device: one kernel a codec, whatever the values come from. What fuses into it is a
-// case of RowsFrom.
+// Writing rows in any format on the device, whatever the values come from. What fuses into it is a case of RowsFrom.
 #pragma once
 #include <cmath>
 

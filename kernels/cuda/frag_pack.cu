@@ -36,6 +36,10 @@ __global__ void pack_meta_kernel(FragShape s, Tensor src, int64_t row0, std::byt
   if (entry == 0) frag_pack_row<C>(s, src, row0, row, dst);
 }
 
+// Kernels that start early read weights before they wait: what is packed must be there for them, which it is once
+// another kernel, launched as usual, could start.
+__global__ void settle_kernel() {}
+
 template <class C>
 void pack(const FragShape& s, const Tensor& src, int64_t row0, std::byte* dst, cudaStream_t stream) {
   const int64_t panels = (src.rows + kFragRows - 1) / kFragRows, rows = panels * kFragRows;
@@ -45,6 +49,7 @@ void pack(const FragShape& s, const Tensor& src, int64_t row0, std::byte* dst, c
       <<<unsigned((vectors + kThreads - 1) / kThreads), kThreads, 0, stream>>>(s, src, row0, dst, vectors);
   check_launch("packing codes");
   pack_meta_kernel<C><<<unsigned((meta + kThreads - 1) / kThreads), kThreads, 0, stream>>>(s, src, row0, dst, rows);
+  settle_kernel<<<1, 1, 0, stream>>>();
   check_launch("packing scales");
 }
 

@@ -1,6 +1,6 @@
 // Which tile a tensor-core matmul takes, by M and by how many panels of 64 rows there are a multiprocessor. Measured on
-// an H100 (132 multiprocessors) at the layers of Llama-3-8B (N, K: 6144, 4096; 4096, 4096; 28672, 4096; 4096, 14336)
-// with `bench_matmul best`: one of the fastest there, mostly within 5 %.
+// an H100 and an H200 (132 multiprocessors) at the layers of Llama-3-8B (N, K: 6144, 4096; 4096, 4096; 28672, 4096;
+// 4096, 14336) with `bench_matmul best`: one of the fastest there, mostly within 5 %.
 #pragma once
 #include "kernels/cuda/matmul_mma.h"
 
@@ -49,15 +49,17 @@ inline MmaForce choose_segments(const FragShape& s, int64_t m, int64_t multiproc
   const bool nibbles = s.bits() == 4 && !s.half();
   if (m <= 8) {
     if (several && many) return {8, 64, 0, 0};
-    if (several && !one_wave) return {16, 16, 0, 0};
+    if (several && !one_wave) return {s.half() ? 8 : 16, 16, 0, 0};
     return {8, s.code == FragCode::half_nibble && !many ? 16 : 32, 0, 0};
   }
   if (!several && !many && m <= 32) {
     if (halfs) return {16, 32, 0, 0};
     if (e4m3 && one_wave) return {m <= 16 ? 8 : 32, 16, 0, 0};
     if (e4m3) return {16, 16, 0, 0};
-    return {8, s.code == FragCode::half_nibble ? 16 : 32, 0, 0};
+    if (s.code == FragCode::half_nibble) return {8, m <= 16 ? 16 : 64, 0, 0};
+    return {8, 32, 0, 0};
   }
+  if (several && !many && m <= 16) return {8, 32, 0, 0};
   if (!several && !many && m <= 64) {
     if (nibbles) return {8, 32, 0, 0};
     if (e4m3 && one_wave) return {32, 16, 0, 0};

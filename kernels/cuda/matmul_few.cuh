@@ -62,11 +62,16 @@ struct FewBlock {
     return rings + uint32_t((of_warp * T::kStages + i % T::kStages) * stage_bytes);
   }
 
-  // The warp's copies of one unit. Columns past K are zero, tokens past M are left as they are.
+  // The warp's copies of one unit: of weights, and of x, whose columns past K are zero; tokens past M are left as they
+  // are.
   __device__ void load(const MmaWalk& at, uint32_t to) const {
+    load_weights(at, to);
+    load_x(at, to);
+  }
+  __device__ void load_weights(const MmaWalk& at, uint32_t to) const {
     const int k_tile = at.step * T::kWarps + warp;
     if (k_tile >= a.k_tiles) return;
-    const int row0 = at.row_tile * T::kRows, block0 = row0 / 16 % 4, token0 = at.token_tile * T::kTokens;
+    const int row0 = at.row_tile * T::kRows, block0 = row0 / 16 % 4;
     const std::byte* tile = a.w + row0 / int(kFragRows) * a.panel_bytes + k_tile * a.tile_bytes;
     const std::byte* codes = tile + block0 * kBlockBytes + lane * 16;
 #pragma unroll
@@ -80,6 +85,10 @@ struct FewBlock {
         copy16(to + uint32_t(kCodeBytes + e * entry_bytes + byte), meta + e * a.entry_bytes);
       }
     }
+  }
+  __device__ void load_x(const MmaWalk& at, uint32_t to) const {
+    const int k_tile = at.step * T::kWarps + warp, token0 = at.token_tile * T::kTokens;
+    if (k_tile >= a.k_tiles) return;
     constexpr int kChunks = F::kRowBytes / 16;
 #pragma unroll
     for (int i = 0; i < T::kTokens * kChunks / 32; ++i) {
@@ -151,22 +160,56 @@ struct FewBlock {
     }
   }
 
-  // An owned output's next terms: the sums that the warps have of step `at.step`, in order of k.
+  // One term: the written order of matmul.h.
+  __device__ float add_term(float value, float scale, float offset, float x_scale, float x_sum, float t) const {
+    if (a.x_group == 0) {
+      t = __fmaf_rn(scale, value, t);
+      if constexpr (F::kOffset) t = __fmaf_rn(offset, x_sum, t);
+      return t;
+    }
+    float u = __fmul_rn(scale, value);
+    if constexpr (F::kOffset) u = __fmaf_rn(offset, x_sum, u);
+    return __fmaf_rn(x_scale, u, t);
+  }
+
+  // All terms of a step whose tiles are whole, `Parts` to a tile: several are on their way before the first is added.
+  template <int Parts>
+  __device__ float fold_whole(const float* sum, uint32_t meta, uint32_t stride, int column0, int m, float t) const {
+    constexpr int kTerms = T::kWarps * Parts, kAtOnce = kTerms < 8 ? kTerms : 8, kWidth = int(kFragCols) / Parts;
+#pragma unroll
+    for (int i0 = 0; i0 < kTerms; i0 += kAtOnce) {
+      float value[kAtOnce], scale[kAtOnce], offset[kAtOnce], x_scale[kAtOnce], x_sum[kAtOnce];
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i) {
+        const int w = (i0 + i) / Parts, g = (i0 + i) % Parts, column = column0 + w * int(kFragCols) + g * kWidth;
+        const uint32_t entry = meta + w * stride + uint32_t(g * kWidth >> a.entry_shift) * uint32_t(entry_bytes);
+        value[i] = sum[(i0 + i) * T::kSums];
+        scale[i] = 1.0f, offset[i] = 0.0f, x_sum[i] = 0.0f;
+        if constexpr (F::kOffset) {
+          split_halfs(load_shared_u32(entry), scale[i], offset[i]);
+          x_sum[i] = mma_sum(a, m, column);
+        } else if (second_at > 0) {
+          scale[i] = load_shared_f32(entry);
+        }
+        x_scale[i] = a.x_group > 0 ? __ldg(a.sx + m * a.sx_pitch + (column >> a.x_shift)) : 1.0f;
+      }
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i) t = add_term(value[i], scale[i], offset[i], x_scale[i], x_sum[i], t);
+    }
+    return t;
+  }
+
+  // An owned output's next terms: the sums that the warps have of step `step`, in order of k.
   __device__ float fold(const float* sum, int unit, int step, int row, int m, float t) const {
     const uint32_t meta = stage(0, unit) + kCodeBytes + row * 4;
     const uint32_t stride = uint32_t(T::kStages * stage_bytes);
-    const int tiles = min(T::kWarps, a.k_tiles - step * T::kWarps);
-    if (!F::kOffset && parts == 1 && a.segment <= int(kFragCols) && a.x_group == 0 && tiles == T::kWarps) {
-      float value[T::kWarps], scale[T::kWarps];
-#pragma unroll
-      for (int w = 0; w < T::kWarps; ++w) {
-        value[w] = sum[w * T::kSums];
-        scale[w] = second_at > 0 ? load_shared_f32(meta + w * stride) : 1.0f;
-      }
-#pragma unroll
-      for (int w = 0; w < T::kWarps; ++w) t = __fmaf_rn(scale[w], value[w], t);
-      return t;
+    if (a.segment <= int(kFragCols) && (step + 1) * T::kWarps * int(kFragCols) <= a.k) {
+      const int column = step * T::kWarps * int(kFragCols);
+      if (parts == 1) return fold_whole<1>(sum, meta, stride, column, m, t);
+      if (parts == 2) return fold_whole<2>(sum, meta, stride, column, m, t);
+      if (parts == 4) return fold_whole<4>(sum, meta, stride, column, m, t);
     }
+    const int tiles = min(T::kWarps, a.k_tiles - step * T::kWarps);
     for (int w = 0; w < tiles; ++w) {
       for (int g = 0; g < parts; ++g) {
         const int column = (step * T::kWarps + w) * int(kFragCols) + (g << a.width_shift);
@@ -184,14 +227,8 @@ struct FewBlock {
         } else if (second_at > 0) {
           scale = load_shared_f32(meta + w * stride + entry);
         }
-        if (a.x_group == 0) {
-          t = __fmaf_rn(scale, value, t);
-          if constexpr (F::kOffset) t = __fmaf_rn(offset, x_sum, t);
-        } else {
-          float u = __fmul_rn(scale, value);
-          if constexpr (F::kOffset) u = __fmaf_rn(offset, x_sum, u);
-          t = __fmaf_rn(__ldg(a.sx + m * a.sx_pitch + (column >> a.x_shift)), u, t);
-        }
+        const float x_scale = a.x_group > 0 ? __ldg(a.sx + m * a.sx_pitch + (column >> a.x_shift)) : 1.0f;
+        t = add_term(value, scale, offset, x_scale, x_sum, t);
       }
     }
     return t;
@@ -202,12 +239,19 @@ template <class F, class T, bool kSegments>
 __global__ void __launch_bounds__(T::kThreads) few_matmul_kernel(const __grid_constant__ MmaArgs a) {
   extern __shared__ __align__(128) unsigned char shared[];
   const FewBlock<F, T, kSegments> block(a, shared);
-  MmaWalk here(a), ahead = here;
+  MmaWalk here(a), ahead = here, first = here;
+#pragma unroll
+  for (int s = 0; s < T::kStages - 1; ++s) {
+    if (s >= here.count) break;
+    block.load_weights(ahead, block.stage(block.warp, s));
+    ahead.next(a);
+  }
+  wait_for_earlier();
 #pragma unroll
   for (int s = 0; s < T::kStages - 1; ++s) {
     if (s < here.count) {
-      block.load(ahead, block.stage(block.warp, s));
-      ahead.next(a);
+      block.load_x(first, block.stage(block.warp, s));
+      first.next(a);
     }
     copy_commit();
   }

@@ -199,6 +199,21 @@ TEST_F(BenchProgram, ProfileAddsUp) {
   EXPECT_THAT(csv.err, HasSubstr("-o md, json or jsonl"));
 }
 
+// A step more than was timed may have been seen: all that a profile says is of one step.
+TEST(BenchProfiles, AreOfOneStep) {
+  const OpTotal op{"matmul o", 12, 0.012, {6000, 600, OpUnit::none}};
+  const BenchProfile p{0.015, 5, {op}, 6, {.bytes_per_second = 1e6}};
+  const nlohmann::ordered_json json = profile_json(p), first = json["ops"][0], other = json["ops"][1];
+  EXPECT_DOUBLE_EQ(json["step_ms"].get<double>(), 3.0);
+  EXPECT_EQ(first["calls"], 2.0);
+  EXPECT_EQ(first["bytes"], 1000.0);
+  EXPECT_EQ(first["operations"], 100.0);
+  EXPECT_DOUBLE_EQ(first["ms"].get<double>(), 2.0);
+  EXPECT_NEAR(first["time_share"].get<double>(), 2.0 / 3.0, 1e-12);
+  EXPECT_NEAR(first["peak_share"].get<double>(), 0.5, 1e-12);
+  EXPECT_NEAR(other["ms"].get<double>(), 1.0, 1e-12);
+}
+
 TEST_F(BenchProgram, ProfileOnAGpu) {
   if (!gpu_is_here()) GTEST_SKIP() << "NO GPU, NOTHING WAS TESTED ON ONE";
   const Json rows = Json::parse(bench({"-p", "64", "-n", "5", "-d", "64", "-b", "32", "-r", "1", "--scheme", "w8a8",

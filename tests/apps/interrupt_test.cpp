@@ -2,9 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <thread>
 
+#include <poll.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -38,6 +41,30 @@ TEST(Interrupt, AResizedWindowDoesNotEndAReadOfAPipe) {
   }
   ASSERT_EQ(write(ends[1], "whole text", 10), 10);
   close(ends[1]);
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  ASSERT_TRUE(WIFEXITED(status)) << "signal " << WTERMSIG(status);
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
+// A library's thread takes a signal that the main one holds back until it waits: it still ends the wait.
+TEST(Interrupt, ASignalTakenByAnotherThreadEndsTheWait) {
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    alarm(60);  // without the signal it would wait for ever
+    install_signal_handlers();
+    std::thread([] {
+      for (;;) pause();
+    }).detach();
+    sigset_t ours, before;
+    sigemptyset(&ours);
+    for (const int signal : kHandledSignals) sigaddset(&ours, signal);
+    pthread_sigmask(SIG_BLOCK, &ours, &before);
+    kill(getpid(), SIGCONT);
+    const bool woken = ppoll(nullptr, 0, nullptr, &before) < 0 && errno == EINTR;
+    _exit(woken && take_resumed() ? 0 : 2);
+  }
   int status = 0;
   ASSERT_EQ(waitpid(child, &status, 0), child);
   ASSERT_TRUE(WIFEXITED(status)) << "signal " << WTERMSIG(status);

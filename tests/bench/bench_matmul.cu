@@ -1,6 +1,7 @@
 // Times the tensor-core matmuls at the layer shapes of Llama-3-8B: cold L2 (weights rotate), one CUDA graph of many
 // launches, the median of its replays. Results are not checked here (tests/kernels/matmul_frag_test.cpp does).
-//   bench_matmul [all|best] [kernel substring]     best: also try every tile and split, and name the fastest
+//   bench_matmul [all|best] [kernel substring [most tokens]]     best: also try every tile and split, and name the
+//                                                                fastest
 //   bench_matmul table                             the table of docs/benchmarks.md
 // Where cuBLAS is installed its time stands beside ours.
 #include <cuda_runtime.h>
@@ -57,6 +58,7 @@ constexpr Case kCases[] = {
     {"w4a8_g128", FragCode::nibble_signed, 128, 128, 0, MmaX::int8},
     {"w8a8_g64", FragCode::int8, 64, 64, 64, MmaX::int8},
     {"q4_1", FragCode::nibble_offset, 32, 32, 32, MmaX::int8},
+    {"w4a16_g64", FragCode::half_nibble, 64, 64, 0, MmaX::f16},
     {"w4a16_g128", FragCode::half_nibble, 128, 128, 0, MmaX::f16},
     {"w8a16", FragCode::half_byte, 128, 128, 0, MmaX::f16},
     {"w16a16", FragCode::half_float, 128, 128, 0, MmaX::f16},
@@ -132,8 +134,8 @@ struct Bench {
 // What a column of the table says of one shape, by number of tokens.
 using Cells = std::vector<std::string>;
 
-void run_case(const Case& c, const Shape& s, bool best, bool table, const MmaWorkspace& workspace, const Context& ctx,
-              Cells& cells) {
+void run_case(const Case& c, const Shape& s, bool best, bool table, int64_t most_tokens, const MmaWorkspace& workspace,
+              const Context& ctx, Cells& cells) {
   Bench b;
   b.workspace = workspace;
   b.stream = ctx.stream;
@@ -166,6 +168,7 @@ void run_case(const Case& c, const Shape& s, bool best, bool table, const MmaWor
   op.y = reinterpret_cast<float*>(random_memory(most * s.n * 4, 7));
   op.ldy = s.n;
   for (const int64_t m : kTokens) {
+    if (m > most_tokens) break;
     op.m = m;
     const double own = b.time(MmaForce{});
     const double library = ctx.blas && m >= 64 && blas_supports(op.shape) ? b.time_blas() : 0;
@@ -226,6 +229,7 @@ int main(int argc, char** argv) {
   const bool best = argc > 1 && std::strcmp(argv[1], "best") == 0;
   const bool table = argc > 1 && std::strcmp(argv[1], "table") == 0;
   const char* only = argc > 2 ? argv[2] : "";
+  const int64_t most_tokens = argc > 3 ? std::atoll(argv[3]) : kTokens[std::size(kTokens) - 1];
   cudaDeviceProp device;
   ok(cudaGetDeviceProperties(&device, 0), "device");
   std::printf("%s, %d multiprocessors; shares of the floor at %.2f TB/s, %.0f TOPS (8 bit), %.0f (16 bit)\n",
@@ -249,8 +253,8 @@ int main(int argc, char** argv) {
   for (const Case& c : kCases) {
     if (!std::strstr(c.name, only)) continue;
     std::vector<Cells> shapes;
-    for (const Shape& s : kShapes) run_case(c, s, best, table, workspace, ctx, shapes.emplace_back());
-    for (size_t i = 0; table && i < std::size(kTokens); ++i) {
+    for (const Shape& s : kShapes) run_case(c, s, best, table, most_tokens, workspace, ctx, shapes.emplace_back());
+    for (size_t i = 0; table && i < shapes[0].size(); ++i) {
       std::printf("%-14s M %5lld  %s / %s / %s / %s\n", c.name, static_cast<long long>(kTokens[i]),
                   shapes[0][i].c_str(), shapes[1][i].c_str(), shapes[2][i].c_str(), shapes[3][i].c_str());
     }

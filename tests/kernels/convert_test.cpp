@@ -157,6 +157,24 @@ TEST_F(Convert, StaticScalesAreUsedAsTheyAre) {
   }
 }
 
+// With what no format holds (of a NaN as a half the bits differ by device), and rows of one value.
+TEST_F(Convert, WidthsOfLayers) {
+  if (!gpu_is_here()) GTEST_SKIP() << "NO GPU, NOTHING WAS TESTED ON ONE";
+  std::vector<float> x = normal(rng_, 3 * 32776);
+  each_activation([&](const Format& format, int64_t cols, int64_t ld, Tensor y) {
+    for (size_t i = 5; i < x.size(); i += 97) x[i] = i % 3 ? INFINITY : -3e38f;
+    for (size_t i = 5; i < x.size() && y.scale.ptr; i += 194) x[i] = NAN;
+    run(f32_view(x.data(), 3, cols, ld), y);
+    run(f32_view(x.data(), 3, cols, ld), y, {2, 0, 2});
+    std::vector<float> zeros(size_t(3 * cols));
+    run(f32_view(zeros, 3, cols), y);
+    if (!y.scale.ptr || format.group > 0) return;
+    float scale = 0.013f;
+    y.scale = {reinterpret_cast<std::byte*>(&scale), 0, 1};
+    run(f32_view(x.data(), 3, cols, ld), y);
+  });
+}
+
 TEST_F(Convert, RowsThatShareScales) {
   const OwnedTensor src = random({id<F32>}, 37, 48);
   for (const int32_t span : {4, 16, 32}) {

@@ -74,6 +74,18 @@ TEST_F(Glu, EveryOutputFormat) {
   }
 }
 
+TEST_F(Glu, WidthsOfLayers) {
+  if (!gpu_is_here()) GTEST_SKIP() << "NO GPU, NOTHING WAS TESTED ON ONE";
+  std::vector<float> x = normal(rng_, 3 * 2 * 32776, 2.0f);
+  each_activation([&](const Format&, int64_t cols, int64_t ld, const Tensor& y) {
+    for (const Gate gate : {Gate::silu, Gate::gelu_tanh}) {
+      on_every_device(
+          machines_, machines_.context(), {f32_view(x.data(), 3, 2 * cols, ld + cols)}, y,
+          [&](const Context& ctx, const std::vector<Tensor>& in, const Tensor& out) { glu(ctx, in[0], out, gate); });
+    }
+  });
+}
+
 TEST_F(Glu, ExtremeGates) {
   std::vector<float> x = {-3e38f, -100.0f, 100.0f, 3e38f, 2.0f, 2.0f, 2.0f, 1.0f}, y(4);
   run(machines_.context(), f32_view(x, 1, 8), f32_view(y, 1, 4));

@@ -168,6 +168,34 @@ TEST_F(Matmul, RowsDoNotDependOnTheBatch) {
   }
 }
 
+// Kernels that start early read weights before they wait for what runs: what was packed just before must be there.
+TEST_F(Matmul, WeightsArePackedBeforeTheyAreRead) {
+  if (!gpu_is_here()) GTEST_SKIP() << "NO GPU, NOTHING WAS TESTED ON ONE";
+  const Context ctx = machines.gpu();
+  Rng rng(9);
+  OnGpu gpu(ctx);
+  const int64_t n = 4096, k = 1024, m = 3;
+  const Format format{id<Int8>};
+  const OwnedTensor x = random_tensor(rng, format, m, k);
+  const OwnedTensor w[2] = {random_tensor(rng, format, n, k), random_tensor(rng, format, n, k)};
+  const Tensor x_there = gpu.in(x), w_there[2] = {gpu.in(w[0]), gpu.in(w[1])};
+  std::vector<float> zeros(size_t(m * n)), wanted[2] = {zeros, zeros};
+  std::vector<Tensor> y;
+  for (int i = 0; i < 20; ++i) y.push_back(gpu.in(f32_view(zeros, m, n)));
+  const MatmulProblem problem{format, format, n, k};
+  PackedWeight packed = empty_weight(problem, choose_layout(problem, ctx.isa, Device::cuda), Device::cuda);
+  for (size_t i = 0; i < y.size(); ++i) {
+    pack_slice(ctx, w_there[i % 2], 0, packed);
+    matmul(ctx, x_there, packed, y[i]);
+  }
+  for (int i = 0; i < 2; ++i) {
+    const Context cpu = machines.context();
+    matmul(cpu, x, pack_weight(cpu, {w[i]}, format, nullptr), f32_view(wanted[i], m, n));
+  }
+  for (size_t i = 0; i < y.size(); ++i)
+    EXPECT_EQ(quire::first_difference(decoded(gpu.back(y[i])), wanted[i % 2]), "") << i;
+}
+
 // cuBLAS is taken for many rows of a large matrix, and never by a deterministic context.
 TEST_F(Matmul, TheLibraryIsForManyRows) {
   if (!gpu_is_here()) GTEST_SKIP() << "NO GPU, NOTHING WAS TESTED ON ONE";

@@ -59,6 +59,14 @@ TEST_F(RmsNorm, SumOfSquaresInItsOrder) {
   }
 }
 
+TEST_F(RmsNorm, WidthsOfLayers) {
+  if (!gpu_is_here()) GTEST_SKIP() << "NO GPU, NOTHING WAS TESTED ON ONE";
+  std::vector<float> x = normal(rng_, 3 * 32776), w = normal(rng_, 32772, 0.2f, 1.0f);
+  each_activation([&](const Format&, int64_t cols, int64_t ld, const Tensor& y) {
+    run(machines_.context(), f32_view(x.data(), 3, cols, ld), f32_view(w.data(), 1, cols), 1e-5f, y);
+  });
+}
+
 // Writing a format is writing f32, then encoding each row.
 TEST_F(RmsNorm, EveryOutputFormat) {
   constexpr int64_t kRows = 7, kCols = 100;
