@@ -169,11 +169,13 @@ class Bench {
     const int64_t step = std::min<int64_t>(slots, 16), piece = kChunk / step;
     for (int64_t at = 0; at < tokens; at += piece) {
       for (int64_t first = 0; first < slots; first += step) {
-        const Batch batch = batch_of(cache, first, std::min(step, slots - first), std::min(piece, tokens - at));
+        Batch batch = batch_of(cache, first, std::min(step, slots - first), std::min(piece, tokens - at));
+        upload_batch(ctx_, batch);
         for (const BatchSequence& s : batch.sequences) cache.reserve(s.slot, s.count);
         cache.begin_step(batch);
         append(cache, batch);
         cache.end_step(batch);
+        scratch_.reset();
       }
     }
   }
