@@ -2,7 +2,7 @@
 # What docs/benchmarks.md shows of a GPU: models of random weights (nothing is fetched), by batch, by depth, and op by
 # op. Needs the program alone: runs in a checkout after `cmake --build build/cuda`, or in a bundle (tools/bundle.sh).
 #   gpu-bench.sh [--config NAME] [--repetitions N] [--device cuda:N] [SCHEME...]
-#     SCHEME     f16 w8a8kv8 w4a8kv4 w4a16kv8 w8a8kv2 (default: all, about a minute each on an H100)
+#     SCHEME     f16 w8a8kv8 w4a8kv4 w4a16kv8 w8a8kv2 (default: all, half a minute each on an H200)
 #     --config   llama-3-8b (default), or another that `quire bench --dummy` takes
 #     QUIRE      the program; default: bin/quire beside this script, or build/cuda/bin/quire
 set -euo pipefail

@@ -49,7 +49,6 @@ void pack(const FragShape& s, const Tensor& src, int64_t row0, std::byte* dst, c
       <<<unsigned((vectors + kThreads - 1) / kThreads), kThreads, 0, stream>>>(s, src, row0, dst, vectors);
   check_launch("packing codes");
   pack_meta_kernel<C><<<unsigned((meta + kThreads - 1) / kThreads), kThreads, 0, stream>>>(s, src, row0, dst, rows);
-  settle_kernel<<<1, 1, 0, stream>>>();
   check_launch("packing scales");
 }
 
@@ -79,6 +78,8 @@ void sum_codes(const Plane& codes, int64_t rows, int64_t cols, int64_t segment, 
 void frag_pack(const FragShape& s, const Tensor& src, int64_t row0, std::byte* dst, StreamHandle stream) {
   if (src.rows < 1) return;
   visit_frag(src.codec, [&]<class C>(C) { pack<C>(s, src, row0, dst, stream); });
+  settle_kernel<<<1, 1, 0, stream>>>();
+  check_launch("settling what was packed");
 }
 
 }  // namespace quire::cuda
